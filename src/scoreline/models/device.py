@@ -1,0 +1,39 @@
+"""Where the model lives and in which precision it computes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from scoreline.errors import ModelError
+
+Precision = Literal["fp32", "bf16"]
+"""Arithmetic of forward passes. The master weights, the gradients and the optimiser are fp32 in both."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA, then MPS, then the CPU; any other name is taken as told, or refused when it is absent."""
+    present = available_devices()
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in present))
+    if name not in present:
+        raise ModelError(
+            "The device is not there.", got=name, accepted="auto, " + ", ".join(present), todo="use device = 'auto'"
+        )
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """What this machine and this build of torch have: `cpu`, `mps`, `cuda` and each `cuda:i`."""
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *mps, *(["cuda"] if cuda else []), *cuda]
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """bf16 autocast over fp32 weights, or nothing at all for fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

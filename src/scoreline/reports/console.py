@@ -1,0 +1,192 @@
+"""What a person sees while a run goes on: a progress bar on a terminal, one plain line a step elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from scoreline.reports.plaintext import clipped, masked, spoken, visible
+from scoreline.types import Metrics, Report, Rollout
+
+if TYPE_CHECKING:
+    from scoreline.train.evaluate import Evaluation, Interval
+
+_COLUMNS = {"reward": "reward", "kl": "kl", "entropy": "entropy", "completions/mean_length": "length"}
+
+
+@dataclass
+class Meter:
+    """Counts work of a known total and estimates the time that is left."""
+
+    description: str
+    total: int
+    done: int
+    start: float = field(default_factory=time.monotonic)
+    note: str = ""
+    first: int = field(init=False)
+    """What was done before this meter started, as in a resumed run."""
+
+    def __post_init__(self) -> None:
+        self.first = self.done
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+
+    def left(self) -> str:
+        """`1:05 left`, at the mean speed so far."""
+        elapsed = time.monotonic() - self.start
+        seconds = round(elapsed / max(self.done - self.first, 1) * max(self.total - self.done, 0))
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d} left" if hours else f"{minutes}:{seconds:02d} left"
+
+    def line(self) -> str:
+        width = len(str(self.total))
+        parts = (f"{self.description} {self.done:>{width}}/{self.total}", self.note, self.left())
+        return "  ".join(part for part in parts if part)
+
+
+Advance = Callable[..., None]
+"""`advance(n=1, note="")`: n more pieces of work are done."""
+
+
+class Console:
+    """Shows a run on `stream` (standard output by default) and repeats every line in the run's log file.
+
+    On a terminal there is a live progress bar; in a pipe, under CI and with NO_COLOR there are plain lines. Text from
+    models and data is shown character by character, never as markup.
+    """
+
+    def __init__(self, *, log: Path | None = None, stream: TextIO | None = None, samples_every: int = 20) -> None:
+        self.log = log
+        self.samples_every = samples_every
+        self._stream = stream or sys.stdout
+        self.live = _is_live(self._stream)
+        self._terminal = Terminal(file=self._stream, highlight=False)
+        self._progress = _progress(self._terminal)
+        self._open = 0
+
+    def message(self, text: str) -> None:
+        """Says something, such as `evaluating before training ...`; the text may have several lines."""
+        self._say(text)
+
+    @contextmanager
+    def progress(self, description: str, total: int, *, done: int = 0) -> Iterator[Advance]:
+        """Shows how far a long piece of work is. Plain lines come about ten times in all."""
+        meter = Meter(description, total, done)
+        with self._task(meter) as task:
+
+            def advance(n: int = 1, note: str = "") -> None:
+                tenth = meter.done * 10 // max(total, 1)
+                self._advance(meter, task, n, note)
+                if meter.done * 10 // max(total, 1) > tenth:
+                    self._line(meter.line())
+
+            yield advance
+
+    @contextmanager
+    def training(self, steps: int, *, done: int = 0) -> Iterator[Callable[[Report], None]]:
+        """Shows each step's report: reward, KL, entropy and length, with the time that is left."""
+        meter = Meter("step", steps, done)
+        with self._task(meter) as task:
+
+            def show(report: Report) -> None:
+                self._advance(meter, task, report.step - meter.done, _columns(report.metrics))
+                self._line(meter.line())
+                if report.step == 1 or report.step % self.samples_every == 0:
+                    self.samples(report.rollouts)
+
+            yield show
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """One line with the accuracies on held-out prompts and their 95 % intervals."""
+        k = evaluation.k
+        names = {"greedy": evaluation.greedy, f"avg@{k}": evaluation.avg_at_k, f"pass@{k}": evaluation.pass_at_k}
+        scores = "  ".join(f"{name} {_interval(value)}" for name, value in names.items())
+        length, seconds = f"length {evaluation.mean_length:.1f}", f"{evaluation.seconds:.1f} s"
+        self._say(f"held-out at step {evaluation.step}  {scores}  {length}  {seconds}")
+
+    def samples(self, rollouts: Sequence[Rollout], *, count: int = 2) -> None:
+        """The best and the worst answers of the step, one line each."""
+        scored = sorted((r for r in rollouts if r.reward.total is not None), key=lambda r: r.reward.total or 0.0)
+        chosen = scored[-1:] + scored[:1] if count == 2 and len(scored) > 1 else scored[:count]
+        for rollout in chosen:
+            prompt, answer = visible(spoken(rollout.prompt.content)), visible(rollout.text)
+            self._say(f"  {rollout.reward.total:+.2f}  {clipped(prompt, 80)} → {clipped(answer, 200)}", style="dim")
+
+    @contextmanager
+    def _task(self, meter: Meter) -> Iterator[TaskID | None]:
+        if not self.live:
+            yield None
+            return
+        task = self._progress.add_task(meter.description, total=meter.total, completed=meter.done, note="")
+        self._open += 1
+        self._progress.start()
+        try:
+            yield task
+        finally:
+            self._open -= 1
+            self._progress.remove_task(task)
+            if self._open == 0:
+                self._progress.stop()
+
+    def _advance(self, meter: Meter, task: TaskID | None, n: int, note: str) -> None:
+        meter.advance(n)
+        meter.note = note
+        if task is not None:
+            self._progress.update(task, completed=meter.done, note=note)
+
+    def _line(self, text: str) -> None:
+        """A line of progress: the bar says the same on a terminal, so it goes to the log only."""
+        if self.live:
+            self._write_log(text)
+        else:
+            self._say(text)
+
+    def _say(self, text: str, style: str = "") -> None:
+        encoding = self._stream.encoding or "utf-8"
+        printable = text.encode(encoding, "replace").decode(encoding)
+        self._terminal.print(Text(printable, style=style if self.live else ""), soft_wrap=True)
+        self._stream.flush()
+        self._write_log(text)
+
+    def _write_log(self, text: str) -> None:
+        if self.log is None:
+            return
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        with self.log.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.writelines(f"{now}  {visible(line, keep='\t')}\n" for line in masked(text).split("\n"))
+
+
+def _is_live(stream: TextIO) -> bool:
+    plain = any(os.environ.get(name) for name in ("CI", "NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
+
+
+def _progress(terminal: Terminal) -> Progress:
+    text = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False)
+    columns = (text[0], BarColumn(bar_width=24), MofNCompleteColumn(), text[1], TimeRemainingColumn())
+    return Progress(*columns, console=terminal, transient=True)
+
+
+def _columns(metrics: Metrics) -> str:
+    shown = [f"{label} {_number(metrics[name])}" for name, label in _COLUMNS.items() if name in metrics]
+    return "  ".join(shown + ([f"{metrics['time/step']:.2f} s"] if "time/step" in metrics else []))
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

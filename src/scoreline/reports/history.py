@@ -1,0 +1,85 @@
+"""A run folder, read back."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scoreline.errors import CheckpointError
+from scoreline.reports import jsonl
+from scoreline.reports.jsonl import Row
+from scoreline.reports.record import step_of
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run left behind. Parts that the run did not reach are empty.
+
+    `metrics` and `evaluations` are in the order of their steps, one row a step. `completions` maps a step to the file
+    with its answers; `answers` reads one.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    config_text: str
+    metrics: tuple[Row, ...]
+    evaluations: tuple[Row, ...]
+    completions: Mapping[int, Path]
+    summary: Mapping[str, Any]
+    objective: tuple[Row, ...]
+    environment: Mapping[str, Any]
+
+    def answers(self, step: int) -> list[Row]:
+        """The kept answers of a step: prompt, completion, reward, parts, length, finish, group."""
+        return jsonl.read(self.completions[step])
+
+
+def read_history(folder: Path) -> History:
+    """Reads a run folder, finished or not. Raises `CheckpointError` if it is none, or a file of it is broken."""
+    config_text = _config_text(folder)
+    return History(
+        folder=folder,
+        config=_config(folder, config_text),
+        config_text=config_text,
+        metrics=_by_step(folder / "metrics.jsonl"),
+        evaluations=_by_step(folder / "evaluation.jsonl"),
+        completions={step_of(path): path for path in sorted(folder.glob("completions/step-*.jsonl"))},
+        summary=_json(folder / "summary.json", {}),
+        objective=tuple(_json(folder / "objective.json", [])),
+        environment=_json(folder / "environment.json", {}),
+    )
+
+
+def _config_text(folder: Path) -> str:
+    path = folder / "config.resolved.toml"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    got = "no such folder" if not folder.is_dir() else "a folder without config.resolved.toml"
+    todo = "name the folder that `scoreline train` wrote, for example runs/quickstart"
+    raise CheckpointError(f"{folder} is not a run", got=got, accepted="a run folder", todo=todo)
+
+
+def _config(folder: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CheckpointError(f"{folder / 'config.resolved.toml'} is not TOML", got=error) from error
+
+
+def _by_step(path: Path) -> tuple[Row, ...]:
+    """The last row of each step: one that was written again replaces the first."""
+    rows = {row["step"]: row for row in jsonl.read(path)}
+    return tuple(rows[step] for step in sorted(rows))
+
+
+def _json(path: Path, otherwise: Any) -> Any:
+    if not path.is_file():
+        return otherwise
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is not JSON", got=error, todo="delete the file; the report leaves it out") from error
