@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2.exceptions import TemplateError
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -19,30 +17,45 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}END\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""The template behind `chat_template = "chatml"`; END is `<|im_end|>` where the vocabulary has it, else the eos token."""
+"""The template that is called `chatml`; END is `<|im_end|>` where the vocabulary has it, else the eos token."""
 
 
-@dataclass(frozen=True)
 class Text:
     """A tokenizer, the ids that end an answer, and an id to fill rows with.
 
-    `eos_ids` may be empty: answers then end by length only. `pad_id` is any valid id, because pads are masked by
-    length and never by id. A prompt and its answer are tokenised apart, as they are when the answer is sampled.
+    `eos_ids` are the tokenizer's and the generation configuration's. They may be empty: answers then end by length
+    only. `pad_id` is any valid id, because pads are masked by length and never by id. `chat_template` replaces the
+    tokenizer's: `chatml`, the path of a Jinja file, or a template's own text.
+
+    A prompt and its answer are tokenised apart, as they are when the answer is sampled.
     """
 
-    tokenizer: PreTrainedTokenizerBase
-    eos_ids: tuple[int, ...]
-    pad_id: int
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        generation: GenerationConfig | None = None,
+        *,
+        chat_template: str | None = None,
+    ) -> None:
+        if chat_template is not None:
+            tokenizer.chat_template = _template(chat_template, tokenizer)
+        ends = _ends(tokenizer, generation, chatml=chat_template == "chatml")
+        pads = [tokenizer.pad_token_id, *ends, 0]
+        self.tokenizer = tokenizer
+        self.eos_ids = ends
+        self.pad_id = next(int(pad) for pad in pads if pad is not None)
 
-    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+    def encode(self, prompt: Prompt, *, answered: bool = False) -> tuple[int, ...]:
         """A string as it is, with the tokenizer's own special tokens; messages through the chat template.
+
+        Messages are followed by the opening of the answer, unless they end with it already (`answered`).
 
         Raises `DataError` for a prompt without tokens or that the template refuses, `ModelError` without a template.
         """
         if isinstance(prompt.content, str):
             ids = self._ids(prompt.content, special=True)
         else:
-            ids = self._ids(self._render(prompt, list(prompt.content), generate=True), special=False)
+            ids = self._ids(self._render(prompt, list(prompt.content), generate=not answered), special=False)
         if not ids:
             raise DataError(f"Prompt {prompt.id} has no tokens.", got=prompt.content, todo="remove the row")
         self._warn_unknown(prompt, ids)
@@ -110,27 +123,14 @@ class Text:
             )
 
 
-def make_text(
-    tokenizer: PreTrainedTokenizerBase,
-    generation: GenerationConfig | None = None,
-    *,
-    chat_template: str | None = None,
-) -> Text:
-    """`Text` from what a model folder holds. Any of pad, eos and chat template may be missing.
-
-    An answer ends at the tokenizer's eos and at those of the generation configuration. `chat_template` is `chatml`,
-    the path of a Jinja file, or the template's own text; it replaces the tokenizer's.
-    """
-    ends = [tokenizer.eos_token_id, *_as_list(generation.eos_token_id if generation else None)]
-    if chat_template is not None:
-        tokenizer.chat_template = _template(chat_template, tokenizer)
-    if chat_template == "chatml" and TURN_END in tokenizer.get_vocab():
-        ends.insert(0, tokenizer.convert_tokens_to_ids(TURN_END))
-    eos_ids = tuple(dict.fromkeys(int(end) for end in ends if end is not None))
-    if not eos_ids:
-        warnings.warn("The model has no eos token: answers end by length only, all are truncated.", stacklevel=2)
-    pads = [tokenizer.pad_token_id, *eos_ids, 0]
-    return Text(tokenizer, eos_ids, next(int(pad) for pad in pads if pad is not None))
+def _ends(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None, *, chatml: bool) -> tuple[int, ...]:
+    turn_end = tokenizer.get_vocab().get(TURN_END) if chatml else None
+    configured = generation.eos_token_id if generation else None
+    ends = [turn_end, tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])]
+    known = tuple(dict.fromkeys(int(end) for end in ends if end is not None))
+    if not known:
+        warnings.warn("The model has no eos token: its answers end by length only.", stacklevel=3)
+    return known
 
 
 def _template(given: str, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -147,7 +147,3 @@ def _template(given: str, tokenizer: PreTrainedTokenizerBase) -> str:
             got=given,
             accepted="'chatml', the path of a Jinja file, or a template's text (with {{ or {%)",
         ) from error
-
-
-def _as_list(ids: Any) -> Iterable[int | None]:
-    return ids if isinstance(ids, list) else [ids]

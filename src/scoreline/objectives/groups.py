@@ -73,7 +73,7 @@ class GroupNorm:
         where = (signal.rewarded, signal.group)
         centred = signal.rewards - group_mean(signal.rewards, *where)
         if self.std != "none":
-            centred = centred / (group_std(signal.rewards, *where, ddof=self.std == "sample") + self.eps)
+            centred = centred / (group_std(signal.rewards, *where, ddof=int(self.std == "sample")) + self.eps)
         silent = group_constant(signal.rewards, *where)[:, None] | ~signal.rewarded
         return replace(signal, rewards=centred.masked_fill(silent, 0.0))
 

@@ -41,7 +41,7 @@ class Resample:
 
 
 @dataclass(frozen=True)
-class Policy:
+class PolicyOutput:
     """What the learner's forward pass gives: log pi, and entropy and V where they are needed. All [n, t]."""
 
     logp: Float[Tensor, "n t"]
@@ -121,7 +121,7 @@ class Objective:
         scored = _scored(batch)
         return replace(batch, advantages=signal.rewards * (batch.mask & scored), returns=returns)
 
-    def loss(self, batch: Batch, policy: Policy, beta: float | None = None) -> Loss:
+    def loss(self, batch: Batch, policy: PolicyOutput, beta: float | None = None) -> Loss:
         """The weighted sum over some rows of an optimiser step. Losses of disjoint rows add up to the step's loss."""
         assert batch.weights is not None
         assert batch.advantages is not None
@@ -136,7 +136,7 @@ class Objective:
             assert policy.values is not None
             assert batch.values is not None
             assert batch.returns is not None
-            parts["value"] = self.value(policy.values, batch.values, batch.returns)
+            parts["value"] = self.value(policy.values, batch.values, batch.returns) * _scored(batch)
         if self.entropy is not None:
             assert policy.entropy is not None
             parts["entropy"] = -self.entropy.coefficient * policy.entropy
@@ -154,7 +154,7 @@ class Objective:
     def _corrected(self, terms: Terms, batch: Batch, old: Tensor) -> Tensor:
         return terms.loss if self.correction is None else self.correction(old, batch.logp_sampler) * terms.loss
 
-    def _sums(self, batch: Batch, policy: Policy, terms: Terms) -> dict[str, Tensor]:
+    def _sums(self, batch: Batch, policy: PolicyOutput, terms: Terms) -> dict[str, Tensor]:
         facts = dict(terms.stats)
         if policy.entropy is not None:
             facts["entropy"] = policy.entropy

@@ -27,7 +27,8 @@ def advantages(
     lam: float,
     value_end: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "n t"]:
-    """A_t = d_t + gamma lam A_{t+1},  d_t = r_t + gamma V_{t+1} - V_t  (GAE, 1506.02438, equations 11, 12 and 16).
+    """A_t = d_t + gamma lam A_{t+1},  d_t = r_t + gamma V_{t+1} - V_t: GAE (1506.02438,
+    equation 16; 1707.06347, equations 11 and 12).
 
     Time runs over the policy's own tokens alone: for a token before a tool's output, t+1 is the next token that the
     policy wrote, and a reward on a token that is not its own belongs to the last one that is. `value_end` [n] is
@@ -71,7 +72,7 @@ class ToGo:
 
     def __call__(self, signal: Signal) -> Signal:
         carried = reward_to_go(charged(signal), signal.mask, gamma=self.gamma)
-        return replace(signal, rewards=carried, rewarded=signal.mask, penalty=None)
+        return replace(signal, rewards=carried, rewarded=signal.credited, penalty=None)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class GAE:
     source: ClassVar[str] = "GAE, arXiv 1506.02438, equation 16"
 
     def __call__(self, signal: Signal) -> Signal:
-        return replace(signal, rewards=self.estimate(signal), rewarded=signal.mask, penalty=None)
+        return replace(signal, rewards=self.estimate(signal), rewarded=signal.credited, penalty=None)
 
     def estimate(self, signal: Signal) -> Float[Tensor, "n t"]:
         """The advantages, before any later part changes them."""
@@ -122,7 +123,7 @@ class GAE:
 
 @dataclass(frozen=True)
 class Whiten:
-    """A <- (A - mean(A)) / sqrt(var(A) + eps) over all own tokens of the batch, sample variance.
+    """A <- (A - mean(A)) / sqrt(var(A) + eps) over all own tokens of the scored answers, sample variance.
 
     A habit of PPO implementations, in no equation of 1707.06347; so it is a part of its own.
     """
@@ -133,7 +134,7 @@ class Whiten:
     source: ClassVar[str] = "common practice with PPO; not part of arXiv 1707.06347"
 
     def __call__(self, signal: Signal) -> Signal:
-        own = signal.rewards[signal.mask]
+        own = signal.rewards[signal.credited]
         if own.numel() < 2:
             return signal
         white = (signal.rewards - own.mean()) * (own.var() + self.eps).rsqrt()

@@ -27,6 +27,11 @@ class Signal:
     value_end: Float[Tensor, " n"] | None = None
     truncated: Bool[Tensor, " n"] | None = None
 
+    @property
+    def credited(self) -> Bool[Tensor, "n t"]:
+        """Own tokens of the rows that were scored: an answer without a score teaches nothing."""
+        return self.mask & self.rewarded.any(1, keepdim=True)
+
 
 class Credit(Protocol):
     """One link of the chain from rewards to advantages. Runs once a batch, without gradient."""

@@ -116,13 +116,13 @@ class Console:
         length, seconds = f"length {evaluation.mean_length:.1f}", f"{evaluation.seconds:.1f} s"
         self._say(f"held-out at step {evaluation.step}  {scores}  {length}  {seconds}")
 
-    def samples(self, rollouts: Sequence[Rollout], *, count: int = 2) -> None:
-        """The best and the worst answers of the step, one line each."""
-        scored = sorted((r for r in rollouts if r.reward.total is not None), key=lambda r: r.reward.total or 0.0)
-        chosen = scored[-1:] + scored[:1] if count == 2 and len(scored) > 1 else scored[:count]
-        for rollout in chosen:
+    def samples(self, rollouts: Sequence[Rollout]) -> None:
+        """The best and the worst answer of the step, one line each."""
+        scored = [(rollout.reward.total, rollout) for rollout in rollouts if rollout.reward.total is not None]
+        scored.sort(key=lambda pair: pair[0], reverse=True)
+        for reward, rollout in scored[:1] + scored[1:][-1:]:
             prompt, answer = visible(spoken(rollout.prompt.content)), visible(rollout.text)
-            self._say(f"  {rollout.reward.total:+.2f}  {clipped(prompt, 80)} → {clipped(answer, 200)}", style="dim")
+            self._say(f"  {reward:+.2f}  {clipped(prompt, 80)} → {clipped(answer, 200)}", style="dim")
 
     @contextmanager
     def _task(self, meter: Meter) -> Iterator[TaskID | None]:
@@ -154,6 +154,7 @@ class Console:
             self._say(text)
 
     def _say(self, text: str, style: str = "") -> None:
+        text = visible(text, keep="\n\t")
         encoding = self._stream.encoding or "utf-8"
         printable = text.encode(encoding, "replace").decode(encoding)
         self._terminal.print(Text(printable, style=style if self.live else ""), soft_wrap=True)
@@ -165,7 +166,7 @@ class Console:
             return
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         with self.log.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.writelines(f"{now}  {visible(line, keep='\t')}\n" for line in masked(text).split("\n"))
+            file.writelines(f"{now}  {line}\n" for line in masked(text).split("\n"))
 
 
 def _is_live(stream: TextIO) -> bool:

@@ -30,7 +30,7 @@ class History:
     evaluations: tuple[Row, ...]
     completions: Mapping[int, Path]
     summary: Mapping[str, Any]
-    objective: tuple[Row, ...]
+    objective: Mapping[str, Any]
     environment: Mapping[str, Any]
 
     def answers(self, step: int) -> list[Row]:
@@ -48,9 +48,9 @@ def read_history(folder: Path) -> History:
         metrics=_by_step(folder / "metrics.jsonl"),
         evaluations=_by_step(folder / "evaluation.jsonl"),
         completions={step_of(path): path for path in sorted(folder.glob("completions/step-*.jsonl"))},
-        summary=_json(folder / "summary.json", {}),
-        objective=tuple(_json(folder / "objective.json", [])),
-        environment=_json(folder / "environment.json", {}),
+        summary=_json(folder / "summary.json"),
+        objective=_json(folder / "objective.json"),
+        environment=_json(folder / "environment.json"),
     )
 
 
@@ -76,10 +76,11 @@ def _by_step(path: Path) -> tuple[Row, ...]:
     return tuple(rows[step] for step in sorted(rows))
 
 
-def _json(path: Path, otherwise: Any) -> Any:
+def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        return otherwise
+        return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not JSON", got=error, todo="delete the file; the report leaves it out") from error
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        todo = "delete the file; the report leaves it out"
+        raise CheckpointError(f"{path} is not a JSON object", got=error, todo=todo) from error

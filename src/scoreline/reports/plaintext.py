@@ -15,7 +15,8 @@ _HIDDEN = ("Cc", "Cf", "Cs")
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """The text with a symbol for each control character: `\\n` is shown as ␊, escape as ␛, a bidi override as �.
+    """The text with a symbol for each control character: a line feed is shown as ␊, escape as ␛, a bidi override
+    as �.
 
     Characters of `keep` stay as they are. A zero-width joiner stays too: it belongs to many scripts and emoji.
     """

@@ -1,10 +1,12 @@
 """The plain files of a run folder: metrics, evaluations, sampled answers and the summary.
 
-    metrics.jsonl                   one object a step: {"step": 7, "reward": 0.53, ...}
-    evaluation.jsonl                one object an evaluation, with the intervals and some greedy answers
-    completions/step-000010.jsonl   some rollouts of that step
-    summary.json                    evaluation before and after, time, tokens, memory
-    objective.json, environment.json   what the report says about the objective and the machine
+| file | content |
+|---|---|
+| metrics.jsonl | one object a step: {"step": 7, "reward": 0.53, ...} |
+| evaluation.jsonl | one object an evaluation, with the intervals and some greedy answers |
+| completions/step-000010.jsonl | some rollouts of that step |
+| summary.json | evaluation before and after, time, tokens, memory |
+| objective.json, environment.json | what the report says about the objective and the machine |
 """
 
 from __future__ import annotations
@@ -19,10 +21,8 @@ from scoreline.reports.memory import peak_rss_mb
 from scoreline.types import Report, Rollout
 
 if TYPE_CHECKING:
+    from scoreline.objectives.explain import Explained
     from scoreline.train.evaluate import Evaluation
-
-ObjectivePart = tuple[str, str, str, Mapping[str, Any]]
-"""One part of an objective, as people read it: name, formula, source, values."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,9 @@ class Record:
         head = {"step": evaluation.step, "seconds": evaluation.seconds}
         jsonl.append(self.folder / "evaluation.jsonl", head | _scores(evaluation) | {"samples": samples})
 
-    def objective(self, parts: Sequence[ObjectivePart]) -> None:
-        """The objective in words and formulas, for the report."""
-        names = ("name", "formula", "source", "values")
-        self._write("objective.json", [dict(zip(names, part, strict=True)) for part in parts])
+    def objective(self, formula: str, parts: Sequence[Explained]) -> None:
+        """The objective in words: the whole formula and each part with its own formula, source and values."""
+        self._write("objective.json", {"formula": formula, "parts": [asdict(part) for part in parts]})
 
     def environment(self, facts: Mapping[str, Any]) -> None:
         """Versions, device and whatever else tells one machine from another."""

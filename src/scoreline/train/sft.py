@@ -12,22 +12,20 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
-from typing import Any, Literal
+from itertools import islice
+from typing import Literal
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from torch.nn.utils import clip_grad_norm_
 
 from scoreline.environments.examples import Example
 from scoreline.errors import ConfigError, DataError, DivergenceError
-from scoreline.models.device import Precision, autocast
+from scoreline.models.policy import Policy
 from scoreline.models.text import Text
 from scoreline.types import Metrics
-
-IGNORED = -100
-"""The label of a token without loss."""
 
 
 @dataclass(frozen=True)
@@ -37,39 +35,38 @@ class SFT:
     steps: int | None = None
     epochs: float = 1.0
     batch_size: int = 32
-    """Examples of one optimiser step."""
-    micro_batch_size: int | None = None
-    """Examples of one backward pass: less memory, the same gradient. Default: the whole batch."""
+    """Examples of one optimiser step, drawn at random."""
+    micro_batch_size: int = 8
+    """Examples of one backward pass. A batch is cut into these by length: little padding, the same gradient."""
     learning_rate: float = 2e-5
     warmup: int = 0
     """Steps in which the learning rate climbs linearly from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """How the learning rate goes on after the warm-up: it stays, or falls to 0 at the last step."""
+    """How the learning rate goes on after the warm-up: it stays, or falls towards 0 at the last step."""
     weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.95)
     max_grad_norm: float = 1.0
     max_bad_steps: int = 3
-    """Steps in a row with a non-finite loss or gradient (skipped, never applied) before the run stops."""
+    """Steps in a row with a non-finite loss or gradient (skipped, never applied) that stop the run."""
     max_length: int = 1024
-    """Tokens of question and answer together; a longer example is an error, because a cut answer teaches to stop early."""
-    window: int = 16
-    """Batches that are sorted by length together, so that a batch has little padding. 1: batches as shuffled."""
-    precision: Precision = "fp32"
+    """Tokens of question and answer together. A longer example is an error: a cut answer teaches to stop early."""
     seed: int = 0
-    """Of the order of the examples."""
+    """Of the order of the examples and of dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "window", "max_length", "max_bad_steps"):
+        for name in ("batch_size", "micro_batch_size", "max_length", "max_bad_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"sft.{name} is too small.", got=getattr(self, name), accepted="1 or more")
         if (self.steps is not None and self.steps < 1) or self.epochs <= 0:
-            raise ConfigError("Fine-tuning needs at least one step.", got=(self.steps, self.epochs))
+            raise ConfigError("Fine-tuning needs a step.", got=self, accepted="steps of 1 or more, or epochs above 0")
 
 
 @dataclass(frozen=True)
 class SFTReport:
-    """One optimiser step, 1 to `steps`. Metrics: loss (nats a token), token_accuracy, grad_norm, learning_rate, epoch,
-    num_tokens (answer tokens so far), skipped_updates, padding (share of the batch's positions), time/step (seconds)."""
+    """One optimiser step, counted 1 to `steps`.
+
+    Metrics: loss (nats a token), mean_token_accuracy, grad_norm, learning_rate, epoch, num_tokens (answer tokens so
+    far), skipped_updates (so far), time/step (seconds).
+    """
 
     step: int
     steps: int
@@ -87,30 +84,110 @@ class Row:
         return len(self.prompt) + len(self.answer)
 
 
-def finetune(
-    model: PreTrainedModel, text: Text, examples: Sequence[Example], config: SFT
-) -> Iterator[SFTReport]:
-    """Train `model` in place with AdamW and report each step. The same arguments give the same weights, bit by bit.
+def finetune(policy: Policy, examples: Sequence[Example], config: SFT) -> Iterator[SFTReport]:
+    """Train `policy` in place with AdamW and report each step. The same arguments give the same weights, bit by bit.
 
-    Raises `DataError` for no examples or one that is too long, `DivergenceError` after `max_bad_steps` bad steps.
+    Seeds torch's global generator (dropout). Raises `DataError` for no examples or one that is too long, and
+    `DivergenceError` after `max_bad_steps` steps in a row that could not be applied.
     """
-    rows = tokenise(text, examples, config.max_length)
+    model = policy.model
+    rows = tokenise(policy.text, examples, min(config.max_length, context_length(policy)))
     steps = config.steps or math.ceil(config.epochs * len(rows) / config.batch_size)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
-    model.train()
+    fused = policy.device.type != "mps"
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=fused)
+    torch.manual_seed(config.seed)
     tokens = skipped = bad = 0
     for step, batch in enumerate(islice(batches(rows, config), steps), start=1):
         started = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, config)
-        metrics = gradient(model, batch, text.pad_id, config)
+        model.train()
+        metrics = accumulate(policy, batch, config.micro_batch_size)
+        metrics["grad_norm"] = float(clip_grad_norm_(model.parameters(), config.max_grad_norm))
+        metrics["learning_rate"] = optimizer.param_groups[0]["lr"] = learning_rate(step, steps, config)
         finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
         if finite:
             optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        bad = 0 if finite else bad + 1
-        skipped += not finite
-        tokens += sum(len(row.answer) for row in batch)
-        ...
+        optimizer.zero_grad()
+        model.train(False)  # who watches may evaluate between the steps
+        bad, skipped, tokens = (0 if finite else bad + 1), skipped + (not finite), tokens + answer_tokens(batch)
+        if bad == config.max_bad_steps:
+            raise _diverged(step, bad, metrics)
+        epoch = step * config.batch_size / len(rows)
+        so_far = {"epoch": epoch, "num_tokens": float(tokens), "skipped_updates": float(skipped)}
+        yield SFTReport(step, steps, {**metrics, **so_far, "time/step": time.perf_counter() - started})
+
+
+def tokenise(text: Text, examples: Sequence[Example], limit: int) -> list[Row]:
+    """Questions and answers as tokens; refuses an example of more than `limit` tokens."""
+    if not examples:
+        raise DataError("There is nothing to fine-tune on: the data have no examples.")
+    rows = [Row(text.encode(e.prompt), text.encode_answer(e.prompt, e.completion)) for e in examples]
+    for example, row in zip(examples, rows, strict=True):
+        if len(row) > limit:
+            raise DataError(
+                f"Example {example.prompt.id} is too long.",
+                got=f"{len(row)} tokens",
+                accepted=f"at most {limit} (the smaller of sft.max_length and the model's context)",
+                todo="shorten or remove the example, or raise sft.max_length",
+            )
+    return rows
+
+
+def context_length(policy: Policy) -> int:
+    """Tokens that the model's positions reach; unbounded when its configuration names no limit."""
+    return int(getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
+
+
+def batches(rows: Sequence[Row], config: SFT) -> Iterator[list[Row]]:
+    """Endless epochs of random batches; the last one of an epoch may be smaller."""
+    order = random.Random(config.seed)
+    while True:
+        shuffled = order.sample(rows, len(rows))
+        for start in range(0, len(rows), config.batch_size):
+            yield shuffled[start : start + config.batch_size]
+
+
+def accumulate(policy: Policy, batch: Sequence[Row], micro_batch_size: int) -> Metrics:
+    """Add the gradient of the batch's mean token loss to the parameters, one micro-batch of like lengths at a time."""
+    total = answer_tokens(batch)
+    by_length = sorted(batch, key=len)
+    loss = right = 0.0
+    for start in range(0, len(batch), micro_batch_size):
+        logits, answers = predict(policy, by_length[start : start + micro_batch_size])
+        part = cross_entropy(logits, answers, reduction="sum") / total
+        part.backward()  # type: ignore[no-untyped-call]
+        loss += float(part.detach())
+        right += int((logits.argmax(-1) == answers).sum()) / total
+    return {"loss": loss, "mean_token_accuracy": right}
+
+
+def predict(policy: Policy, rows: Sequence[Row]) -> tuple[Float[Tensor, "m v"], Int[Tensor, " m"]]:
+    """Logits before each answer token, and those tokens. Padded on the right: causal attention never looks there."""
+    width = max(map(len, rows))
+    ids = [[*row.prompt, *row.answer, *[policy.text.pad_id] * (width - len(row))] for row in rows]
+    own = [[len(row.prompt) <= i < len(row) for i in range(width)] for row in rows]
+    tokens, carries = torch.tensor(ids, device=policy.device), torch.tensor(own, device=policy.device)
+    with policy.compute():
+        states = policy.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+        return policy.logits(states[:, :-1][carries[:, 1:]]), tokens[carries]
+
+
+def answer_tokens(rows: Sequence[Row]) -> int:
+    """N: the tokens that carry loss."""
+    return sum(len(row.answer) for row in rows)
+
+
+def learning_rate(step: int, steps: int, config: SFT) -> float:
+    """The learning rate of step 1 to `steps`: linear warm-up, then the schedule."""
+    if step <= config.warmup:
+        return config.learning_rate * step / config.warmup
+    done = (step - 1 - config.warmup) / (steps - config.warmup)
+    share = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.schedule]
+    return config.learning_rate * share
+
+
+def _diverged(step: int, bad: int, metrics: Metrics) -> DivergenceError:
+    return DivergenceError(
+        f"Fine-tuning stopped at step {step}: loss or gradient was not finite {bad} times in a row (never applied).",
+        got=f"loss {metrics['loss']}, grad_norm {metrics['grad_norm']}",
+        todo="lower sft.learning_rate, lengthen sft.warmup, or use precision = 'fp32'",
+    )

@@ -26,7 +26,7 @@ def path() -> Path:
 
 
 def build(seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Fresh weights and the tokenizer. The weights depend on the seed only; the caller's random state stays as it was."""
+    """Fresh weights, which depend on the seed only, and the tokenizer. The caller's random state stays as it was."""
     tokenizer = character_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -60,7 +60,7 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
     characters = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     characters.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     characters.decoder = Fuse()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=characters,
         pad_token=PAD,
         eos_token=EOS,

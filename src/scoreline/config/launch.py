@@ -1,0 +1,294 @@
+"""Runs from start to finish: the loop, and everything that watches it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from scoreline.config.build import Built, build
+from scoreline.config.dump import dump
+from scoreline.config.run import Run, SftRun
+from scoreline.environments.examples import load_examples
+from scoreline.errors import CheckpointError, ConfigError, ScorelineError
+from scoreline.models.device import choose_device
+from scoreline.models.policy import Model, load_policy
+from scoreline.objectives.explain import FORMULA, explain
+from scoreline.reports.console import Console
+from scoreline.reports.page import write_report
+from scoreline.reports.record import Record
+from scoreline.rollout.engine import Sampling
+from scoreline.rollout.local import LocalEngine
+from scoreline.train.checkpoint import Checkpoints, write_whole
+from scoreline.train.evaluate import Evaluation, Interval
+from scoreline.train.loop import train as loop
+from scoreline.train.schedule import Progress, first_progress
+from scoreline.train.sft import finetune as finetuning
+from scoreline.types import Prompt, Report, Request
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+
+
+class Interrupted(ScorelineError):
+    """The run was told to stop, and wrote a checkpoint. `code` is the exit status."""
+
+    code = 130
+
+
+@dataclass
+class Session:
+    """A training run in progress: the parts, the watchers and the checkpoints, joined for one `train` call."""
+
+    run: Run
+    folder: Path
+    built: Built
+    console: Console
+    record: Record
+    checkpoints: Checkpoints
+    progress: Progress
+    best: float
+    wall_s: float
+    started: float
+
+    def go(self) -> None:
+        """Evaluate, train, evaluate; save on the way and when told to stop."""
+        if self.progress.step == 0 and self.run.eval.before:
+            self.evaluate(0, "before training")
+        with stop_signals() as told, self.console.training(self.run.train.steps, done=self.progress.step) as show:
+            for report in timed(loop(self.built.parts, self.progress)):
+                self.progress = Progress(**report.state)
+                self.record.report(report)
+                show(report)
+                self.between(report.step, told)
+        if self.progress.step and self.run.train.steps == self.progress.step:
+            self.finish()
+
+    def between(self, step: int, told: list[int]) -> None:
+        """Evaluation and checkpoint after a step, where they are due, and the end if a signal asked for it."""
+        last = step == self.run.train.steps
+        if last or due(step, self.run.eval.every):
+            self.evaluate(step, "after training" if last else f"at step {step}")
+        if last or told or due(step, self.run.checkpoint.every):
+            self.save(step)
+        if told and not last:
+            raise interrupted(told[0], self.folder, step)
+
+    def evaluate(self, step: int, when: str) -> None:
+        """Measure on held-out prompts; keep the best checkpoint by the named metric."""
+        if self.built.evaluator is None:
+            return
+        self.console.message(f"evaluating {when} ...")
+        evaluation = self.built.evaluator.evaluate(step)
+        self.record.evaluation(evaluation)
+        self.console.evaluation(evaluation)
+        if step and self.run.checkpoint.best is not None:
+            score = metric(evaluation, self.run.checkpoint.best).mean
+            if score > self.best:
+                self.best = score
+                self.save(step, best=True)
+
+    def save(self, step: int, *, best: bool = False) -> None:
+        """Write a checkpoint: weights, optimiser, and the state that makes a resumed run the same run."""
+        state = {**vars(self.progress), "best": self.best, "wall_s": self.elapsed()}
+        self.checkpoints.save(step, self.built.learner, state, best=best)
+
+    def finish(self) -> None:
+        """The summary and the report."""
+        path = self.write_summary()
+        self.console.message(f"model:  {self.checkpoints.newest() or self.folder}/hf")
+        self.console.message(f"report: {path}")
+
+    def write_summary(self) -> Path:
+        """summary.json and report.html from what is on the disk."""
+        self.record.summary(
+            algorithm=self.run.algorithm,
+            model=self.run.model.path,
+            steps=self.progress.step,
+            wall_s=self.elapsed(),
+            tokens=self.progress.tokens,
+        )
+        return write_report(self.folder)
+
+    def elapsed(self) -> float:
+        """Seconds of this run, those before a resume included."""
+        return self.wall_s + time.monotonic() - self.started
+
+
+def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train as the configuration says; the run's folder. A finished run that is resumed only writes its report."""
+    started = time.monotonic()
+    folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
+    built = build(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        session = open_session(run, folder, built, started, resume=resume)
+        session.go()
+    finally:
+        built.close()
+    return folder
+
+
+def open_session(run: Run, folder: Path, built: Built, started: float, *, resume: bool) -> Session:
+    """A session at step 0, or where the newest whole checkpoint left off."""
+    console = Console(log=folder / "log.txt", samples_every=run.watch.samples_every)
+    record = Record(folder, every=run.watch.completions_every, answers=run.watch.completions_saved)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=run.checkpoint.keep)
+    (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
+    record.objective(FORMULA, explain(built.parts.objective))
+    record.environment(describe_environment(run.model.device))
+    progress, best, wall_s = first_progress(built.parts.objective, built.parts.warmup), -1.0, 0.0
+    checkpoints.sweep()
+    newest = checkpoints.newest() if resume else None
+    if newest is not None:
+        state = checkpoints.restore(newest, built.learner)
+        best, wall_s = state.pop("best"), state.pop("wall_s")
+        progress = Progress(**state)
+        built.parts.engine.load(progress.step)
+        console.message(f"resuming {run.name} after step {progress.step}")
+    record.rewind(progress.step if newest is not None else -1)
+    return Session(run, folder, built, console, record, checkpoints, progress, best, wall_s, started)
+
+
+def claim(root: str, name: str, *, resume: bool, overwrite: bool) -> Path:
+    """The run's folder, if the name is a plain one and nothing would be lost."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            "A run name is one plain folder name.",
+            got=repr(name),
+            accepted="letters, digits, '.', '_' and '-', at most 120, the first a letter or digit",
+            todo="set name='my-run'; the folder around it is `folder`.",
+        )
+    path = Path(root) / name
+    if path.exists() and any(path.iterdir()) and not (resume or overwrite):
+        raise ConfigError(
+            "A run of this name exists.",
+            got=str(path),
+            accepted="a new name, --resume or --overwrite",
+            todo="go on with --resume, start again with --overwrite, or set name=...",
+        )
+    if resume and not path.exists():
+        raise CheckpointError("There is no run to resume.", got=str(path), todo="leave out --resume.")
+    return path
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps happens now; 0 is never."""
+    return every > 0 and step % every == 0
+
+
+def metric(evaluation: Evaluation, name: str) -> Interval:
+    """The accuracy that a checkpoint is called best by."""
+    return {"greedy": evaluation.greedy, "avg@k": evaluation.avg_at_k, "pass@k": evaluation.pass_at_k}[name]
+
+
+def timed(reports: Iterator[Report]) -> Iterator[Report]:
+    """The same reports with the seconds of each step, and those that neither sampling, scoring nor updates took."""
+    started = time.perf_counter()
+    for report in reports:
+        whole = time.perf_counter() - started
+        spent = sum(report.metrics[f"time/{part}"] for part in ("rollout", "score", "update"))
+        yield replace(report, metrics={**report.metrics, "time/annotate": whole - spent, "time/step": whole})
+        started = time.perf_counter()
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Signals that ask the run to stop, as they come in: the step is finished first. A second Ctrl-C stops at once."""
+    told: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if told and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        told.append(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, note)
+    except ValueError:  # not the main thread: whoever runs us there keeps the signals
+        before = {}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupted(number: int, folder: Path, step: int) -> Interrupted:
+    """The end that a signal asked for."""
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    error = Interrupted(f"Stopped by {name} after step {step}; a checkpoint is in {folder}.", todo="--resume goes on.")
+    error.code = 128 + number
+    return error
+
+
+def finetune(run: SftRun, *, overwrite: bool = False) -> Path:
+    """Supervised fine-tuning as the configuration says; the run's folder, with the model in `hf/`."""
+    folder = claim(run.folder, run.name, resume=False, overwrite=overwrite)
+    policy = load_policy(run.model, seed=run.seed)
+    examples = load_examples(run.data)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
+    console, record = Console(log=folder / "log.txt"), Record(folder)
+    record.rewind(-1)
+    config = replace(run.sft, seed=run.seed)
+    with console.progress("fine-tuning", config.steps_for(len(examples))) as advance:
+        for report in finetuning(policy, examples, config):
+            record.metrics(report.step, report.metrics)
+            advance(1, f"loss {report.metrics['loss']:.4f}")
+    write_whole(folder / "hf", policy.save)
+    console.message(f"model:  {folder}/hf")
+    return folder
+
+
+def evaluate(run: Run, model: str) -> Evaluation:
+    """A model's accuracy on the recipe's held-out prompts, without training."""
+    built = build(replace(run, model=replace(run.model, path=resolve_model(model))))
+    try:
+        if built.evaluator is None:
+            raise ConfigError("There is nothing to evaluate on.", got="no held-out prompts", todo="set data.held_out.")
+        return built.evaluator.evaluate(0)
+    finally:
+        built.close()
+
+
+def sample(model: Model, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: int) -> list[list[str]]:
+    """`n` answers to each prompt."""
+    policy = load_policy(replace(model, path=resolve_model(model.path)))
+    requests = [Request(policy.text.encode(p), (seed, i, j)) for i, p in enumerate(prompts) for j in range(n)]
+    texts = [policy.text.decode(c.token_ids) for c in LocalEngine(policy).generate(requests, sampling)]
+    return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+
+def resolve_model(path: str) -> str:
+    """The model folder that a path means: a run stands for its newest checkpoint, anything else for itself."""
+    folder = Path(path)
+    newest = Checkpoints(folder / "checkpoints").newest() if (folder / "checkpoints").is_dir() else None
+    candidates = [newest / "hf" if newest is not None else folder / "hf", folder / "hf"]
+    return next((str(c) for c in candidates if (c / "config.json").is_file()), path)
+
+
+def describe_environment(device: str = "auto") -> dict[str, Any]:
+    """What tells one machine from another: versions, device, threads."""
+    packages = ("scoreline", "torch", "transformers", "safetensors", "numpy")
+    versions: Mapping[str, str] = {name: importlib.metadata.version(name) for name in packages}
+    chosen = choose_device(device)
+    named = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "python": sys.version.split()[0],
+        **versions,
+        "system": f"{platform.system()} {platform.release()}",
+        "device": f"{chosen} ({named})",
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,79 @@
+"""The critic V(s_t): the score line that a model predicts, as a model of its own or as a head on the policy's trunk."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scoreline.models.loading import load_causal_lm
+from scoreline.models.policy import Policy, answer_states
+from scoreline.types import Batch
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """The critic of a run whose objective has a value loss.
+
+    `kind` "separate" is a model of its own, started from the policy or from `path`; "shared" is a linear head on the
+    policy's trunk, whose value loss also trains the trunk. The policy is held still until the critic's explained
+    variance passes `warmup_explained_variance`, for at most `warmup_steps` steps.
+    """
+
+    kind: Literal["separate", "shared"] = "separate"
+    path: str | None = None
+    learning_rate: float = 3e-4
+    warmup_steps: int = 0
+    warmup_explained_variance: float = 0.3
+
+
+class Critic(nn.Module):
+    """V(s) = w . h(s) + b, zero at the start, so that the first advantages are the rewards themselves."""
+
+    def __init__(self, trunk: nn.Module | None, width: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: Batch, states: Float[Tensor, "n s d"] | None) -> Float[Tensor, "n s"]:
+        """V before each token and after the last one: [n, t + 1]. A critic without a trunk reads the policy's states."""
+        if self.trunk is not None:
+            states = answer_states(self.trunk, batch)
+        values: Tensor = self.head(states).squeeze(-1).float()
+        return values
+
+    def save(self, folder: Path) -> None:
+        """`critic.safetensors` in `folder`."""
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "critic.safetensors"
+        )
+
+    def restore(self, folder: Path) -> None:
+        """The weights that `save` wrote, exactly."""
+        self.load_state_dict(load_file(folder / "critic.safetensors"))
+
+
+def make_critic(config: CriticConfig, policy: Policy, *, trust_remote_code: bool = False) -> Critic:
+    """A critic for this policy, on its device."""
+    trunk: Any = None
+    if config.kind == "separate":
+        source = (
+            policy.model if config.path is None else load_causal_lm(config.path, trust_remote_code=trust_remote_code)
+        )
+        trunk = copy.deepcopy(source.base_model)
+    width = (policy.model if trunk is None else trunk).config.get_text_config().hidden_size
+    return Critic(trunk, width).to(policy.device, torch.float32).eval()
+
+
+def split_values(values: Float[Tensor, "n s"], batch: Batch) -> tuple[Float[Tensor, "n t"], Float[Tensor, " n"]]:
+    """V before each own token, and V after the last token of each answer."""
+    end = values.gather(1, batch.length[:, None]).squeeze(1)
+    return values[:, :-1] * batch.mask, end

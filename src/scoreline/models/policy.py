@@ -1,0 +1,181 @@
+"""The policy pi(o_t | q, o_<t): a causal language model, its states at the answer's positions, its log-probabilities."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from scoreline.errors import ModelError
+from scoreline.models.device import Precision, autocast, choose_device
+from scoreline.models.loading import load_causal_lm, load_tokenizer
+from scoreline.models.text import Text
+from scoreline.types import Batch
+
+CHUNK_ELEMENTS = 1 << 26
+"""Logits held at once while log-probabilities are computed: 256 MiB of fp32."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model to train and how it computes.
+
+    `path` is a Hugging Face folder, an id, or `tiny`, the embedded one. Weights and optimiser are fp32; `precision`
+    "bf16" runs forward and backward passes in bf16.
+    """
+
+    path: str = "tiny"
+    device: str = "auto"
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+
+
+class Policy:
+    """A causal language model with its tokenizer, on one device."""
+
+    def __init__(self, model: nn.Module, text: Text, device: torch.device, precision: Precision = "fp32") -> None:
+        self.model: Any = model.to(device).eval()  # eval: dropout would make pi_old and pi differ without an update
+        self.text = text
+        self.device = device
+        self.precision = precision
+        self.head = splittable_head(self.model)
+
+    def compute(self) -> AbstractContextManager[object]:
+        """The context in which its forward passes run."""
+        return autocast(self.device, self.precision)
+
+    def states(self, batch: Batch) -> Float[Tensor, "n s d"]:
+        """The hidden states s_0 .. s_t before each answer token and after the last one: [n, t + 1, d]."""
+        return answer_states(self.model.base_model, batch)
+
+    def logprobs(
+        self, states: Float[Tensor, "n s d"], batch: Batch, *, temperature: float, entropy_gradient: bool = False
+    ) -> tuple[Float[Tensor, "n t"], Float[Tensor, "n t"]]:
+        """Log pi(o_t) and the entropy H(pi) at temperature, nats, on the policy's own tokens; zero elsewhere.
+
+        Logits exist only for own tokens and only in chunks: [n, t, v] is never made.
+        """
+        own = batch.mask
+        logp, entropy = self._own_logprobs(states[:, :-1][own], batch.completions[own], temperature, entropy_gradient)
+        spread = torch.zeros(own.shape, device=own.device)
+        return spread.masked_scatter(own, logp), spread.masked_scatter(own, entropy)
+
+    def logits(self, states: Float[Tensor, "m d"]) -> Float[Tensor, "m v"]:
+        """Next-token logits in fp32."""
+        return self.head(states).float()
+
+    def frozen(self) -> Policy:
+        """A copy that never learns: the reference model."""
+        model = copy.deepcopy(self.model).requires_grad_(False)
+        return Policy(model, self.text, self.device, self.precision)
+
+    def save(self, folder: Path) -> None:
+        """An ordinary Hugging Face folder, which `AutoModelForCausalLM.from_pretrained` loads."""
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.text.tokenizer.save_pretrained(folder)
+
+    def _own_logprobs(
+        self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        size = max(1, CHUNK_ELEMENTS // self.model.get_output_embeddings().weight.shape[0])
+        chunks = list(zip(states.split(size), tokens.split(size), strict=True))
+        again = torch.is_grad_enabled() and len(chunks) > 1  # keep one chunk's logits at a time, compute them twice
+
+        def scored(s: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
+            return token_logprobs(self.logits(s) / temperature, o, entropy_gradient)
+
+        parts = [checkpoint(scored, s, o, use_reentrant=False) if again else scored(s, o) for s, o in chunks]
+        if not parts:
+            return states.new_zeros(0, dtype=torch.float32), states.new_zeros(0, dtype=torch.float32)
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def load_policy(config: Model, *, seed: int = 0) -> Policy:
+    """The model that a recipe names, ready to train; `seed` is that of `tiny:init`."""
+    device = choose_device(config.device)
+    model = load_causal_lm(config.path, trust_remote_code=config.trust_remote_code, seed=seed)
+    tokenizer = load_tokenizer(config.path, trust_remote_code=config.trust_remote_code)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    text = Text(tokenizer, getattr(model, "generation_config", None), chat_template=config.chat_template)
+    return Policy(model, text, device, config.precision)
+
+
+def token_logprobs(
+    logits: Float[Tensor, "m v"], tokens: Int[Tensor, " m"], entropy_gradient: bool = False
+) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
+    """log p_k = z_k - log sum exp z, and H = log sum exp z - sum p z, in nats."""
+    normaliser = logits.logsumexp(-1)
+    logp = logits.gather(-1, tokens[:, None]).squeeze(-1) - normaliser
+    with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_gradient):
+        entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
+    return logp, entropy if entropy_gradient else entropy.detach()
+
+
+def answer_states(trunk: Any, batch: Batch) -> Float[Tensor, "n s d"]:
+    """Hidden states at the last prompt token and at every answer token: [n, t + 1, d]."""
+    prompt_width = batch.prompts.shape[1]
+    present = token_mask(batch)
+    positions = (present.long().cumsum(1) - 1).clamp(min=0)
+    tokens = torch.cat([batch.prompts, batch.completions], 1)
+    padded = None if bool(present.all()) else present.long()
+    out = trunk(input_ids=tokens, attention_mask=padded, position_ids=positions, use_cache=False)
+    states: Tensor = out.last_hidden_state[:, prompt_width - 1 :]
+    return states
+
+
+def token_mask(batch: Batch) -> Bool[Tensor, "n l"]:
+    """Which positions of [prompt | completion] hold a token: prompts are padded on the left, answers on the right."""
+    width, budget = batch.prompts.shape[1], batch.completions.shape[1]
+    place = torch.arange(width, device=batch.length.device)
+    left = place[None] >= (width - batch.prompt_length)[:, None]
+    right = torch.arange(budget, device=batch.length.device)[None] < batch.length[:, None]
+    return torch.cat([left, right], 1)
+
+
+def splittable_head(model: Any) -> nn.Module:
+    """The function from last hidden states to logits.
+
+    Most architectures apply the output embedding and nothing else; some scale or cap the result. A probe compares
+    with the whole model, so that an architecture that does something else is refused and not trained wrongly.
+    """
+    embedding, config = model.get_output_embeddings(), model.config.get_text_config()
+    head = Head(
+        embedding,
+        scale=1.0 / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0),
+        cap=getattr(config, "final_logit_softcapping", None),
+    )
+    probe = torch.arange(4, device=embedding.weight.device)[None] % embedding.weight.shape[0]
+    with torch.no_grad():
+        whole = model(input_ids=probe, use_cache=False).logits.float()
+        split = head(model.base_model(input_ids=probe, use_cache=False).last_hidden_state).float()
+    if not torch.allclose(whole, split, atol=1e-3, rtol=1e-3):
+        raise ModelError(
+            "This architecture computes its logits in a way that is not known here.",
+            got=type(model).__name__,
+            accepted="logits = cap(scale x (W h + b))",
+            todo="choose another model, or report the architecture.",
+        )
+    return head
+
+
+class Head(nn.Module):
+    """z = cap tanh( scale (W h + b) / cap ), or z = scale (W h + b) without a cap."""
+
+    def __init__(self, embedding: nn.Module, scale: float, cap: float | None) -> None:
+        super().__init__()
+        self.embedding, self.scale, self.cap = embedding, scale, cap
+
+    def forward(self, states: Tensor) -> Tensor:
+        logits: Tensor = self.embedding(states)
+        logits = logits if self.scale == 1.0 else logits * self.scale
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)

@@ -1,0 +1,200 @@
+"""The curves of a run: small multiples, one question each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from matplotlib.axes import Axes
+
+from scoreline.reports.drawing import COLOURS, End, draw_svg
+from scoreline.reports.history import History
+from scoreline.reports.jsonl import Row
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One drawing. `caption` says what it shows and what to look for; `svg` scales to the width it is given."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class _Line:
+    label: str
+    metric: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class _Panel:
+    name: str
+    title: str
+    caption: str
+    lines: tuple[_Line, ...]
+
+
+_PANELS = (
+    _Panel(
+        "kl",
+        "Distance to the reference",
+        "Mean KL divergence per token, in nats, and its weight beta where it changes.",
+        (_Line("KL", "kl", "plum"),),
+    ),
+    _Panel(
+        "length",
+        "Answer length",
+        "Tokens of the sampled answers: the mean, and the shortest and the longest.",
+        (
+            _Line("longest", "completions/max_length", "slate"),
+            _Line("mean", "completions/mean_length", "blue"),
+            _Line("shortest", "completions/min_length", "slate"),
+        ),
+    ),
+    _Panel(
+        "entropy",
+        "Entropy",
+        "Mean entropy of the next-token distribution, in nats. Near zero, nothing new is tried any more.",
+        (_Line("entropy", "entropy", "green"),),
+    ),
+    _Panel(
+        "clip",
+        "Clipped tokens",
+        "Share of tokens whose probability moved beyond the clip range, downwards and upwards.",
+        (_Line("low", "clip_ratio/low_mean", "plum"), _Line("high", "clip_ratio/high_mean", "amber")),
+    ),
+    _Panel("gradient", "Gradient norm", "Before clipping.", (_Line("norm", "grad_norm", "slate"),)),
+    _Panel(
+        "signal",
+        "Answers that teach nothing",
+        "Share of questions whose answers all got the same reward, and of answers cut by the token budget.",
+        (
+            _Line("same reward", "frac_reward_zero_std", "slate"),
+            _Line("cut", "completions/clipped_ratio", "amber"),
+        ),
+    ),
+    _Panel(
+        "critic",
+        "Critic",
+        "Explained variance of the returns: 1 is perfect, 0 is no better than their mean.",
+        (_Line("critic", "value/explained_variance", "green"),),
+    ),
+)
+
+_PHASES = (
+    _Line("rollout", "time/rollout", "blue"),
+    _Line("score", "time/score", "green"),
+    _Line("annotate", "time/annotate", "plum"),
+    _Line("update", "time/update", "amber"),
+)
+
+
+def draw(history: History) -> tuple[Curve, ...]:
+    """The learning curve first, then a panel for each thing that was measured, then where the time went."""
+    panels = [_panel(history.metrics, panel) for panel in _PANELS]
+    drawn = [_learning(history), *panels, _time(history.metrics)]
+    return tuple(curve for curve in drawn if curve is not None)
+
+
+def _learning(history: History) -> Curve | None:
+    steps, reward = _series(history.metrics, "reward")
+    if not steps and not history.evaluations:
+        return None
+
+    def plot(axes: Axes) -> list[End]:
+        axes.plot(steps, reward, color=COLOURS["slate"], linewidth=0.8, alpha=0.45)
+        smooth = _smooth(reward)
+        axes.plot(steps, smooth, color=COLOURS["slate"])
+        ends = [(_last(smooth), "training reward", "slate")]
+        return ends + [_held_out(axes, history.evaluations, *series) for series in _SCORES if history.evaluations]
+
+    caption = "Points are held-out accuracy with its 95 % interval; the line is the mean reward in training, smoothed."
+    return Curve("learning", "Learning", caption, draw_svg("learning", plot, width=460, height=300))
+
+
+_SCORES = (("avg@k", "sampled", "blue"), ("greedy", "greedy", "amber"))
+
+
+def _held_out(axes: Axes, rows: Sequence[Row], name: str, label: str, colour: str) -> End:
+    steps = [row["step"] for row in rows]
+    mean, low, high = ([_number(row[name][end]) for row in rows] for end in ("mean", "low", "high"))
+    axes.fill_between(steps, low, high, color=COLOURS[colour], alpha=0.14, linewidth=0)
+    axes.vlines(steps, low, high, color=COLOURS[colour], linewidth=1.2, alpha=0.6)
+    axes.plot(steps, mean, color=COLOURS[colour], marker="o", markersize=4.5)
+    return mean[-1], label, colour
+
+
+def _panel(metrics: Sequence[Row], panel: _Panel) -> Curve | None:
+    present = [(line, *_series(metrics, line.metric)) for line in panel.lines]
+    present = [entry for entry in present if entry[1]]
+    if not present:
+        return None
+
+    def plot(axes: Axes) -> list[End]:
+        for line, steps, values in present:
+            axes.plot(steps, values, color=COLOURS[line.colour], linewidth=1.4)
+        ends = [(_last(values), line.label, line.colour) for line, _, values in present]
+        return ends + (_beta(axes, metrics) if panel.name == "kl" else [])
+
+    return Curve(panel.name, panel.title, panel.caption, draw_svg(panel.name, plot))
+
+
+def _beta(axes: Axes, metrics: Sequence[Row]) -> list[End]:
+    """The weight of the KL on its own scale, only where it is not constant."""
+    steps, beta = _series(metrics, "beta")
+    if len(set(beta)) < 2:
+        return []
+    scale = max(axes.get_ylim()[1], 1e-12) / max(beta)
+    scaled = [value * scale for value in beta]
+    axes.plot(steps, scaled, color=COLOURS["amber"], linewidth=1.2, linestyle=(0, (4, 2)))
+    return [(scaled[-1], f"beta {beta[-1]:.3g}", "amber")]
+
+
+def _time(metrics: Sequence[Row]) -> Curve | None:
+    rows = [row for row in metrics if _finite(row.get("time/step"))]
+    if not rows:
+        return None
+    steps = [row["step"] for row in rows]
+    phases = {line: [_number(row.get(line.metric), 0.0) for row in rows] for line in _PHASES}
+    spent = [sum(values) for values in zip(*phases.values(), strict=True)]
+    other = [max(row["time/step"] - known, 0.0) for row, known in zip(rows, spent, strict=True)]
+    layers = {line: values for line, values in phases.items() if any(values)} | {_Line("other", "", "slate"): other}
+
+    def plot(axes: Axes) -> list[End]:
+        colours = [COLOURS[line.colour] for line in layers]
+        axes.stackplot(steps, *layers.values(), colors=colours, linewidth=0, alpha=0.8)
+        axes.set_ylim(bottom=0)
+        tops = list(accumulate(values[-1] for values in layers.values()))
+        middles = [(top + below) / 2 for top, below in zip(tops, [0.0, *tops], strict=False)]
+        return [(middle, line.label, line.colour) for middle, line in zip(middles, layers, strict=True)]
+
+    return Curve("time", "Time", "Seconds of each step, by what they were spent on.", draw_svg("time", plot))
+
+
+def _series(metrics: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
+    rows = [row for row in metrics if _finite(row.get(name))]
+    return [row["step"] for row in rows], [float(row[name]) for row in rows]
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """A centred mean over about a tenth of the run."""
+    half = max(1, len(values) // 20)
+    windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
+    return [math.fsum(window) / len(window) for window in windows]
+
+
+def _last(values: Sequence[float]) -> float:
+    return values[-1] if values else math.nan
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _number(value: object, otherwise: float = math.nan) -> float:
+    return float(value) if isinstance(value, (int, float)) else otherwise

@@ -1,0 +1,100 @@
+"""One drawing as inline SVG: the house style, labels at the ends of the lines, colours that a page can restyle.
+
+Colours become CSS variables with the light value as fallback, so that a page can restyle them and a lone file still
+shows them. The same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+End = tuple[float, str, str]
+"""A label at the right end of a line: height on the y axis, text, colour."""
+
+COLOURS = {
+    "ink": "#1c2430",
+    "muted": "#6b7480",
+    "rule": "#dfe3e8",
+    "blue": "#1f6f9f",
+    "amber": "#c4701a",
+    "green": "#2f855b",
+    "plum": "#8a4f8f",
+    "slate": "#8794a3",
+}
+"""The palette, by the name of its CSS variable."""
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "text.color": COLOURS["muted"],
+    "axes.edgecolor": COLOURS["rule"],
+    "axes.labelcolor": COLOURS["muted"],
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": COLOURS["rule"],
+    "grid.linewidth": 0.8,
+    "xtick.color": COLOURS["muted"],
+    "ytick.color": COLOURS["muted"],
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+}
+
+
+def draw_svg(name: str, plot: Callable[[Axes], list[End]], *, width: int = 340, height: int = 210) -> str:
+    """The <svg> element of what `plot` draws on the axes; `plot` returns the labels of its lines."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a person's own matplotlibrc must not change a report
+        matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
+        figure = Figure(figsize=(width / 72, height / 72))
+        axes = figure.add_axes((42 / width, 34 / height, (width - 124) / width, (height - 46) / height))
+        ends = plot(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel("step", loc="right", labelpad=2)
+        axes.margins(x=0.02)
+        _label(axes, ends, spacing=14 / (height - 46))
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(file.getvalue())
+
+
+def _label(axes: Axes, ends: Sequence[End], spacing: float) -> None:
+    """Writes the labels right of the axes, each at its line's end, pushed apart to `spacing` of the height."""
+    low, high = axes.get_ylim()
+    places = [((value - low) / (high - low), text, colour) for value, text, colour in ends if math.isfinite(value)]
+    places.sort(key=lambda place: place[0])
+    heights: list[float] = []
+    for place, _, _ in places:
+        heights.append(max(place, heights[-1] + spacing) if heights else place)
+    overshoot = max(0.0, heights[-1] - 1.0) if heights else 0.0
+    for height, (_, text, colour) in zip(heights, places, strict=True):
+        font = {"color": COLOURS[colour], "fontsize": 10.5, "fontweight": "bold"}
+        axes.text(1.03, height - overshoot, text, fontdict=font, transform=axes.transAxes, va="center")
+
+
+def _inline(svg: str) -> str:
+    """Only the <svg> element, sized by its box, without page-wide ids, in the page's font and colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" width="100%" class="plot">', svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;\"]+", r"font: \1\2 sans-serif; font-family: inherit", svg)
+    for name, value in COLOURS.items():
+        svg = svg.replace(f": {value}", f": var(--{name}, {value})")
+    return svg

@@ -1,0 +1,139 @@
+"""The source of rollouts: prompts in a seeded order, a group of answers to each, scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.sampling import uniforms
+from scoreline.types import Metrics, Prompt, Request, Reward, Rollout
+
+TRAIN, EVAL = 0, 1
+"""The second number of a stream's address: training and evaluation never share random numbers."""
+
+
+class Scores(Protocol):
+    """Whatever scores answers."""
+
+    def score(
+        self, prompts: Sequence[Prompt], completions: Sequence[str], completion_ids: Sequence[Sequence[int]]
+    ) -> list[Reward]:
+        """One reward an answer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt and its tokens."""
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The rollouts of a step, where the data cursor is now, and what it took."""
+
+    rollouts: list[Rollout]
+    cursor: int
+    sampled_tokens: int
+    resampled_groups: int = 0
+    seconds: Metrics = field(default_factory=dict)
+
+
+class Sampler:
+    """Answers to prompts, as text and scored: the engine and the rewards side by side."""
+
+    def __init__(self, engine: Engine, scores: Scores, decode: Callable[[Sequence[int]], str]) -> None:
+        self.engine, self.scores, self.decode = engine, scores, decode
+        self.seconds: Metrics = {"time/rollout": 0.0, "time/score": 0.0}
+
+    def rollouts(
+        self, prompts: Sequence[Encoded], streams: Sequence[tuple[int, ...]], answers: int, sampling: Sampling
+    ) -> list[Rollout]:
+        """`answers` scored answers to each prompt; answer j to prompt i draws from stream (*streams[i], j)."""
+        started = time.perf_counter()
+        requests = [
+            Request(e.ids, (*stream, j)) for e, stream in zip(prompts, streams, strict=True) for j in range(answers)
+        ]
+        completions = self.engine.generate(requests, sampling)
+        texts = [self.decode(completion.token_ids) for completion in completions]
+        generated = time.perf_counter()
+        asked = [e for e in prompts for _ in range(answers)]
+        rewards = self.scores.score([e.prompt for e in asked], texts, [c.token_ids for c in completions])
+        self.seconds["time/rollout"] += generated - started
+        self.seconds["time/score"] += time.perf_counter() - generated
+        return [
+            Rollout(e.prompt, e.ids, completion, text, reward, i // answers)
+            for i, (e, completion, text, reward) in enumerate(zip(asked, completions, texts, rewards, strict=True))
+        ]
+
+
+class Collector:
+    """Groups for the loop. The order of prompts is a seeded permutation for each epoch, a function of the cursor."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        prompts: Sequence[Encoded],
+        sampling: Sampling,
+        *,
+        prompts_per_step: int,
+        num_generations: int,
+        seed: int,
+        resample_rounds: int = 0,
+    ) -> None:
+        self.sampler, self.prompts, self.sampling = sampler, prompts, sampling
+        self.prompts_per_step, self.num_generations = prompts_per_step, num_generations
+        self.seed, self.resample_rounds = seed, resample_rounds
+
+    def collect(self, cursor: int) -> Collection:
+        """The next step's groups, starting at this place of the data."""
+        self.sampler.seconds = dict.fromkeys(self.sampler.seconds, 0.0)
+        tokens, resampled = 0, 0
+        telling: list[list[Rollout]] = []
+        silent: list[list[Rollout]] = []
+        for round_number in range(self.resample_rounds + 1):
+            missing = self.prompts_per_step - len(telling)
+            groups = self._groups(range(cursor, cursor + missing))
+            cursor, tokens = cursor + missing, tokens + sum(len(r.completion.token_ids) for g in groups for r in g)
+            telling += [group for group in groups if not self.resample_rounds or differ(group)]
+            silent += [group for group in groups if self.resample_rounds and not differ(group)]
+            resampled += missing if round_number else 0
+            if len(telling) == self.prompts_per_step:
+                break
+        kept = (telling + silent)[: self.prompts_per_step]
+        return Collection(numbered(kept), cursor, tokens, resampled, dict(self.sampler.seconds))
+
+    def _groups(self, places: Iterable[int]) -> list[list[Rollout]]:
+        places, answers = list(places), self.num_generations
+        prompts = [self.prompts[self._index(place)] for place in places]
+        streams = [(self.seed, TRAIN, place) for place in places]
+        flat = self.sampler.rollouts(prompts, streams, answers, self.sampling)
+        return [flat[i : i + answers] for i in range(0, len(flat), answers)]
+
+    def _index(self, place: int) -> int:
+        epoch, offset = divmod(place, len(self.prompts))
+        return int(order(self.seed, epoch, len(self.prompts))[offset])
+
+
+@lru_cache(maxsize=4)
+def order(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A permutation of `count` things that depends on (seed, epoch) alone."""
+    return np.argsort(uniforms((seed, -1, epoch), count), kind="stable")
+
+
+def differ(group: Sequence[Rollout]) -> bool:
+    """Whether the answers of a group earned different rewards."""
+    return len({rollout.reward.total for rollout in group} - {None}) > 1
+
+
+def numbered(groups: Sequence[Sequence[Rollout]]) -> list[Rollout]:
+    """The rollouts of the groups in one list, `group` counting from 0."""
+    return [replace(rollout, group=number) for number, group in enumerate(groups) for rollout in group]

@@ -1,0 +1,37 @@
+"""What samples answers: o ~ pi(. | q)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scoreline.types import Completion, Request
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn. Temperature 0 takes the most likely token.
+
+    top-k and top-p cut the distribution that is drawn from; the log-probabilities reported stay those of the whole
+    distribution at the temperature, which is the policy that the learner trains. An answer ends with the model's end
+    token, with one of the `stop` strings (which stays part of it), or after `max_completion_length` tokens.
+    """
+
+    max_completion_length: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """Anything that answers requests with the current policy."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """One completion a request, in the order of the requests."""
+        ...
+
+    def load(self, version: int) -> None:
+        """Go on with the learner's weights of this version."""
+        ...

@@ -1,0 +1,67 @@
+"""Where text ends and tensors begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from scoreline.types import Batch, Rollout
+
+
+def collate(rollouts: Sequence[Rollout], *, device: torch.device | str = "cpu", mask_truncated: bool = False) -> Batch:
+    """The tensors of some rollouts: prompts padded on the left, answers on the right, the reward on the last token.
+
+    Padding is token 0 everywhere; it is told apart by length, never by its id. With `mask_truncated`, answers that
+    the token budget cut off count in the group's mean and std, but carry no loss.
+    """
+    lengths = [len(r.completion.token_ids) for r in rollouts]
+    width, budget = max(len(r.prompt_ids) for r in rollouts), max(lengths)
+    length = torch.tensor(lengths)
+    truncated = torch.tensor([r.completion.finish == "length" for r in rollouts])
+    own = torch.arange(budget)[None] < length[:, None]
+    last = torch.arange(budget)[None] == length[:, None] - 1
+    totals = [r.reward.total for r in rollouts]
+    scored = torch.tensor([total is not None for total in totals])
+    score = torch.tensor([0.0 if total is None else total for total in totals])
+    columns = {
+        "prompts": torch.tensor([[0] * (width - len(r.prompt_ids)) + list(r.prompt_ids) for r in rollouts]),
+        "prompt_length": torch.tensor([len(r.prompt_ids) for r in rollouts]),
+        "completions": right_padded([r.completion.token_ids for r in rollouts], budget),
+        "length": length,
+        "mask": own & ~truncated[:, None] if mask_truncated else own,
+        "group": torch.tensor([r.group for r in rollouts]),
+        "rewards": score[:, None] * last,
+        "rewarded": last & scored[:, None],
+        "truncated": truncated,
+        "logp_sampler": right_padded([r.completion.logprobs for r in rollouts], budget),
+    }
+    return Batch(**{name: column.to(device) for name, column in columns.items()})
+
+
+def right_padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
+    """[n, width] with zeros behind each row."""
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+
+
+def trim(batch: Batch) -> Batch:
+    """The same rows without the columns that none of them uses."""
+    start = batch.prompts.shape[1] - int(batch.prompt_length.max())
+    end = int(batch.length.max())
+    budget = batch.completions.shape[1]
+    if start == 0 and end == budget:
+        return batch
+    wide = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    cut = {
+        name: column[:, :end]
+        for name, column in wide.items()
+        if column is not None and column.dim() == 2 and name != "prompts"
+    }
+    return replace(batch, prompts=batch.prompts[:, start:], **cut)
+
+
+def untrim(column: Tensor, width: int) -> Tensor:
+    """[n, s] -> [n, width], zeros on the right."""
+    return torch.nn.functional.pad(column, (0, width - column.shape[1]))

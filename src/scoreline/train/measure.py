@@ -1,0 +1,68 @@
+"""What a step is measured by: TRL's names where the concept is the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from scoreline.objectives.objective import silent_groups
+from scoreline.objectives.values import explained_variance
+from scoreline.rollout.collect import Collection
+from scoreline.train.schedule import Progress
+from scoreline.types import Batch, Metrics, Rollout
+
+
+def measure(gathered: Collection, batch: Batch, facts: Sequence[Metrics], progress: Progress) -> Metrics:
+    """The metrics of one step. A name is absent where it does not apply, nan where nothing could be measured."""
+    return {
+        **rewards(gathered.rollouts),
+        "frac_reward_zero_std": silent_groups(batch),
+        **lengths(gathered.rollouts),
+        **averaged(facts),
+        **critic(batch),
+        **({} if progress.beta is None else {"beta": progress.beta}),
+        "num_tokens": float(progress.tokens + gathered.sampled_tokens),
+        "resampled_groups": float(gathered.resampled_groups),
+        **gathered.seconds,
+    }
+
+
+def rewards(rollouts: Sequence[Rollout]) -> Metrics:
+    """Mean and population std of the total, and the mean of each function's part."""
+    totals = [r.reward.total for r in rollouts if r.reward.total is not None]
+    mean = average(totals)
+    parts = {name: [r.reward.parts.get(name) for r in rollouts] for name in rollouts[0].reward.parts}
+    each = {f"rewards/{name}/mean": average(p for p in part if p is not None) for name, part in parts.items()}
+    return {"reward": mean, "reward_std": math.sqrt(average((t - mean) ** 2 for t in totals)), **each}
+
+
+def lengths(rollouts: Sequence[Rollout]) -> Metrics:
+    """Tokens an answer, and the share of answers that the budget cut off."""
+    counts = [len(r.completion.token_ids) for r in rollouts]
+    return {
+        "completions/mean_length": fmean(counts),
+        "completions/min_length": float(min(counts)),
+        "completions/max_length": float(max(counts)),
+        "completions/clipped_ratio": fmean(r.completion.finish == "length" for r in rollouts),
+    }
+
+
+def averaged(facts: Sequence[Metrics]) -> Metrics:
+    """The mean over the step's updates; skipped updates are summed."""
+    means = {name: average(fact[name] for fact in facts) for name in facts[0]}
+    summed = {name: sum(fact[name] for fact in facts) for name in means if name.startswith(("time/", "skipped"))}
+    return means | summed
+
+
+def critic(batch: Batch) -> Metrics:
+    """How much of the returns the critic foresaw."""
+    if batch.values is None or batch.returns is None:
+        return {}
+    return {"value/explained_variance": explained_variance(batch.values, batch.returns, batch.mask)}
+
+
+def average(numbers: Iterable[float]) -> float:
+    """The mean, nan of nothing."""
+    values = list(numbers)
+    return fmean(values) if values else math.nan
