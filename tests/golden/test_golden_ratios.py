@@ -45,11 +45,11 @@ def test_clip(clip, rho, advantage, loss, gradient):
 
 
 def test_clip_ratios_count_where_the_clip_took_the_gradient():
-    rho = torch.tensor([[1.5, 0.5, 1.5, 0.5, 1.0]])
-    stats = Clip().clipped(rho, torch.tensor([[1.0, 1.0, -1.0, -1.0, 1.0]]))
-    assert stats["clip_ratio/high_mean"].tolist() == [[1, 0, 0, 0, 0]]
-    assert stats["clip_ratio/low_mean"].tolist() == [[0, 0, 0, 1, 0]]
-    assert stats["clip_ratio/region_mean"].tolist() == [[1, 0, 0, 1, 0]]
+    rho = torch.tensor([[1.5, 0.5, 1.5, 0.5, 1.0, 0.5]])
+    stats = Clip().clipped(rho, torch.tensor([[1.0, 1.0, -1.0, -1.0, 1.0, 0.0]]))
+    assert stats["clip_ratio/high_mean"].tolist() == [[1, 0, 0, 0, 0, 0]]
+    assert stats["clip_ratio/low_mean"].tolist() == [[0, 0, 0, 1, 0, 0]]
+    assert stats["clip_ratio/region_mean"].tolist() == [[1, 0, 0, 1, 0, 0]]
 
 
 def test_truncated_importance():

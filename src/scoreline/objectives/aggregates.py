@@ -64,7 +64,7 @@ class SequenceSum:
 
 @dataclass(frozen=True)
 class FixedLength:
-    """w_it = 1 / (n L) with a constant L, so that length earns and costs nothing (Dr. GRPO 2503.20783, section 3.2).
+    """w_it = 1 / (n L) with a constant L, so that length earns and costs nothing (Dr. GRPO 2503.20783).
 
     `length` is the token budget of an answer; left out, the run fills in its `max_completion_length`.
     """
@@ -72,7 +72,7 @@ class FixedLength:
     length: int | None = None
 
     formula: ClassVar[str] = "w_it = 1 / (n L)"
-    source: ClassVar[str] = "Dr. GRPO, arXiv 2503.20783, section 3.2"
+    source: ClassVar[str] = "Dr. GRPO, arXiv 2503.20783"
 
     def __call__(self, mask: Bool[Tensor, "n t"]) -> Float[Tensor, "n t"]:
         if self.length is None:

@@ -82,13 +82,13 @@ class GroupNorm:
 class LeaveOneOut:
     """A_i = r_i - mean_{j != i} r_j: the other answers are the score line, so that it does not depend on the answer.
 
-    RLOO (2402.14740), equation of section 3.3; equal to G/(G-1) (r_i - mean(r)). With rewards on several tokens of an
+    RLOO (2402.14740); equal to G/(G-1) (r_i - mean(r)). With rewards on several tokens of an
     answer, the mean is over all rewarded positions of the *other* answers. A row whose group has no other scored
     answer gets zero.
     """
 
     formula: ClassVar[str] = "A_i = r_i - mean_{j != i}(r_j)"
-    source: ClassVar[str] = "RLOO, arXiv 2402.14740, section 3.3"
+    source: ClassVar[str] = "RLOO, arXiv 2402.14740"
 
     def __call__(self, signal: Signal) -> Signal:
         rewards = signal.rewards * signal.rewarded

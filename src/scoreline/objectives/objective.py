@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreline.errors import ObjectiveError
-from scoreline.objectives.aggregates import FixedLength, SequenceMean, SequenceSum, TokenMean
+from scoreline.objectives.aggregates import Aggregate, FixedLength, SequenceMean, SequenceSum, TokenMean
 from scoreline.objectives.divergences import KL, EntropyBonus, divergence
 from scoreline.objectives.groups import GroupNorm, LeaveOneOut, group_constant
-from scoreline.objectives.ratios import Clip, LogProb, Terms, TruncatedImportance
+from scoreline.objectives.ratios import Clip, LogProb, Surrogate, Terms, TruncatedImportance
 from scoreline.objectives.returns import GAE, ToGo, Total, Whiten
-from scoreline.objectives.signal import Signal
+from scoreline.objectives.signal import Credit, Signal
 from scoreline.objectives.values import ValueLoss
 from scoreline.types import Batch
 
@@ -66,9 +66,9 @@ class Objective:
     [n, t]. `Objective(...).needs` tells the loop which passes to make, so the loop never asks which algorithm it runs.
     """
 
-    credit: tuple[CreditPart, ...]
-    surrogate: SurrogatePart
-    aggregate: AggregatePart
+    credit: tuple[CreditPart | Credit, ...]
+    surrogate: SurrogatePart | Surrogate
+    aggregate: AggregatePart | Aggregate
     kl: KL | None = None
     value: ValueLoss | None = None
     correction: TruncatedImportance | None = None

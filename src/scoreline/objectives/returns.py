@@ -79,11 +79,11 @@ class ToGo:
 class Total:
     """r_i = sum_t (r_it - beta KL_it), on the last rewarded token: one score an answer, KL included.
 
-    RLOO's sequence-level reward (2402.14740, equation 3). Needed before a group baseline when the KL is in the reward.
+    RLOO's sequence-level reward (2402.14740). Needed before a group baseline when the KL is in the reward.
     """
 
     formula: ClassVar[str] = "r_i = sum_t (r_it - beta KL_it)"
-    source: ClassVar[str] = "RLOO, arXiv 2402.14740, equation 3"
+    source: ClassVar[str] = "RLOO, arXiv 2402.14740"
 
     def __call__(self, signal: Signal) -> Signal:
         position = torch.arange(signal.rewarded.shape[1], device=signal.rewarded.device)

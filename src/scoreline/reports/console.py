@@ -64,7 +64,8 @@ class Console:
     """Shows a run on `stream` (standard output by default) and repeats every line in the run's log file.
 
     On a terminal there is a live progress bar; in a pipe, under CI and with NO_COLOR there are plain lines. Text from
-    models and data is shown character by character, never as markup.
+    models and data is shown character by character, never as markup. Sample answers come with the first step and with
+    every `samples_every`-th (0: never).
     """
 
     def __init__(self, *, log: Path | None = None, stream: TextIO | None = None, samples_every: int = 20) -> None:
@@ -103,7 +104,7 @@ class Console:
             def show(report: Report) -> None:
                 self._advance(meter, task, report.step - meter.done, _columns(report.metrics))
                 self._line(meter.line())
-                if report.step == 1 or report.step % self.samples_every == 0:
+                if self.samples_every > 0 and (report.step == 1 or report.step % self.samples_every == 0):
                     self.samples(report.rollouts)
 
             yield show

@@ -110,10 +110,12 @@ def _learning(history: History) -> Curve | None:
         axes.plot(steps, reward, color=COLOURS["slate"], linewidth=0.8, alpha=0.45)
         smooth = _smooth(reward)
         axes.plot(steps, smooth, color=COLOURS["slate"])
-        ends = [(_last(smooth), "training reward", "slate")]
+        ends = [(_last(smooth), "training", "slate")]
         return ends + [_held_out(axes, history.evaluations, *series) for series in _SCORES if history.evaluations]
 
-    caption = "Points are held-out accuracy with its 95 % interval; the line is the mean reward in training, smoothed."
+    caption = (
+        "Held-out accuracy, sampled and greedy, with its 95 % interval; and the mean reward in training, smoothed."
+    )
     return Curve("learning", "Learning", caption, draw_svg("learning", plot, width=460, height=300))
 
 

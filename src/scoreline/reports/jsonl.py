@@ -32,7 +32,8 @@ def encode(value: Any, *, indent: int | None = None) -> str:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turns a full disk or a forbidden folder into a `CheckpointError` that says what to do."""
     try:
         yield
     except OSError as error:
@@ -49,14 +50,14 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
     Raises `CheckpointError` when the disk is full or the folder cannot be written.
     """
-    with _writing(path), path.open("a", **_TEXT) as file:
+    with writing(path), path.open("a", **_TEXT) as file:
         file.write(encode(row) + "\n")
 
 
 def replace(path: Path, text: str) -> None:
     """Writes the whole file or leaves the old one: a temporary neighbour, fsync, rename."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with _writing(path):
+    with writing(path):
         with temporary.open("w", **_TEXT) as file:
             file.write(text)
             file.flush()

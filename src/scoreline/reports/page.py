@@ -16,6 +16,8 @@ from scoreline.reports.history import History, read_history
 from scoreline.reports.jsonl import Row
 from scoreline.reports.plaintext import clipped, spoken, visible
 
+_ACRONYMS = ("ppo", "grpo", "rloo", "dapo")
+
 _LONGEST = 1600
 """Characters of one answer on the page; the files in completions/ have all of them."""
 
@@ -40,16 +42,17 @@ def render(history: History) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"shown": _shown, "number": _number, "interval": _interval, "mark": _mark}
+    pages.filters |= {"shown": _shown, "number": _number, "interval": _interval}
     before, after = _ends(history)
+    right_at = history.config.get("eval", {}).get("right_at", 1.0)
     return pages.get_template("report.html.j2").render(
         title=history.folder.resolve().name,
         headline=_headline(history, before, after),
         facts=_facts(history),
         rows=_rows(before, after),
         curves=[(curve, Markup(curve.svg)) for curve in draw(history)],
-        pairs=_pairs(before, after),
-        stages=_stages(history),
+        pairs=_pairs(before, after, right_at),
+        stages=_stages(history, right_at),
         objective=history.objective,
         config=history.config_text,
         environment=history.environment,
@@ -65,23 +68,24 @@ def _ends(history: History) -> tuple[Row | None, Row | None]:
 
 
 def _headline(history: History, before: Row | None, after: Row | None) -> list[tuple[str, str]]:
-    """The result as one sentence, in pieces of (kind, text); kind is "text", "before" or "after"."""
-    name = str(history.summary.get("algorithm", "This run")).replace("_", " ")
-    name = name.upper() if len(name) <= 5 else name[:1].upper() + name[1:]
+    """The result as one sentence, in pieces of (kind, text); kind is "words", "before", "after" or "range"."""
+    name = str(history.summary.get("algorithm") or history.config.get("algorithm", "this run")).replace("_", " ")
+    name = name.upper() if name in _ACRONYMS else name[:1].upper() + name[1:]
     effort = f"in {_steps(history)} steps{_duration(history)}."
     if before is None or after is None:
-        return [("text", f"{name} trained {effort}" if history.summary else f"{name} has come {effort[3:]}")]
+        return [("words", f"{name} trained {effort}" if history.summary else f"{name} has come {effort[3:]}")]
     old, new = before["avg@k"], after["avg@k"]
-    verb = "took" if new["low"] > old["high"] else "brought" if new["high"] < old["low"] else "left"
-    if verb == "left":
-        ends = [("before", _score(old)), ("text", "before and"), ("after", _score(new)), ("text", "after,")]
-        return [("text", f"{name} left held-out accuracy within its uncertainty:"), *ends, ("text", effort)]
-    text = f"{name} {verb} held-out accuracy {'down ' if verb == 'brought' else ''}from"
-    return [("text", text), ("before", _score(old)), ("text", "to"), ("after", _score(new)), ("text", effort)]
+    start, end = _score("before", old), _score("after", new)
+    if new["low"] > old["high"]:
+        return [("words", f"{name} took held-out accuracy from"), *start, ("words", "to"), *end, ("words", effort)]
+    if new["high"] < old["low"]:
+        return [("words", f"{name} lost held-out accuracy, from"), *start, ("words", "to"), *end, ("words", effort)]
+    words = f"{name} made no clear difference to held-out accuracy:"
+    return [("words", words), *start, ("words", "before,"), *end, ("words", f"after, {effort}")]
 
 
-def _score(interval: Mapping[str, Any]) -> str:
-    return _number(interval["mean"])
+def _score(kind: str, interval: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(kind, _number(interval["mean"])), ("range", f"[{_interval(interval)}]")]
 
 
 def _steps(history: History) -> int:
@@ -127,35 +131,42 @@ def _rows(before: Row | None, after: Row | None) -> list[dict[str, Any]]:
     return rows if before or after else []
 
 
-def _pairs(before: Row | None, after: Row | None) -> list[dict[str, Any]]:
+def _pairs(before: Row | None, after: Row | None, right_at: float) -> list[dict[str, Any]]:
     """The greedy answers to the same held-out question, before and after."""
     if before is None or after is None:
         return []
-    old = {_key(sample): sample for sample in before["samples"]}
+    old = {jsonl.encode(sample["prompt"]): sample for sample in before["samples"]}
+    both = [(old.get(jsonl.encode(sample["prompt"])), sample) for sample in after["samples"]]
     return [
-        {"prompt": sample["prompt"], "before": old[_key(sample)], "after": sample}
-        for sample in after["samples"]
-        if _key(sample) in old
+        {"prompt": new["prompt"], "before": _judged(first, right_at), "after": _judged(new, right_at)}
+        for first, new in both
+        if first is not None
     ]
 
 
-def _key(sample: Row) -> str:
-    return jsonl.encode(sample["prompt"])
+def _stages(history: History, right_at: float, tries: int = 4) -> list[dict[str, Any]]:
+    """The first answers of an early, a middle and a late step, grouped by their question.
 
-
-def _stages(history: History, tries: int = 4) -> list[dict[str, Any]]:
-    """The first answers of an early, a middle and a late step, grouped by their question."""
+    They are called right or wrong only where training and evaluation score alike.
+    """
+    alike = not history.config.get("eval", {}).get("reward")
     steps = sorted(history.completions)
     chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
-    return [{"step": step, "questions": _questions(history.answers(step)[:tries])} for step in chosen]
+    answers = {step: history.answers(step)[:tries] for step in chosen}
+    judged = {step: [_judged(row, right_at if alike else None) for row in rows] for step, rows in answers.items()}
+    return [{"step": step, "questions": _questions(rows)} for step, rows in judged.items()]
 
 
 def _questions(answers: Sequence[Row]) -> list[dict[str, Any]]:
-    return [{"prompt": rows[0]["prompt"], "answers": rows} for rows in _runs(answers)]
+    groups = [list(rows) for _, rows in groupby(answers, key=lambda row: row["group"])]
+    return [{"prompt": rows[0]["prompt"], "answers": rows} for rows in groups]
 
 
-def _runs(answers: Sequence[Row]) -> list[list[Row]]:
-    return [list(rows) for _, rows in groupby(answers, key=lambda row: row["group"])]
+def _judged(row: Row, right_at: float | None) -> Row:
+    """The row with `mark`: "right" from a reward of `right_at` on, else "wrong"; "" where that says nothing."""
+    reward = row["reward"]
+    mark = "" if reward is None or right_at is None else "right" if reward >= right_at else "wrong"
+    return row | {"mark": mark}
 
 
 def _shown(content: Any) -> str:
@@ -171,10 +182,3 @@ def _number(value: float | None) -> str:
 
 def _interval(value: Any) -> str:
     return f"{_number(value['low'])} – {_number(value['high'])}" if isinstance(value, Mapping) else ""
-
-
-def _mark(reward: float | None) -> str:
-    """How an answer did: "right" from a reward of 1 on, "wrong" up to 0, "partly" between, "unscored" without one."""
-    if reward is None:
-        return "unscored"
-    return "right" if reward >= 1 else "wrong" if reward <= 0 else "partly"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoreline.reports import jsonl
 from scoreline.reports.memory import peak_rss_mb
-from scoreline.types import Report, Rollout
+from scoreline.types import Metrics, Report, Rollout
 
 if TYPE_CHECKING:
     from scoreline.objectives.explain import Explained
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Record:
     """Writes what happened in a run, so that a crash loses at most the line that was being written.
 
-    Answers are kept of the first step and of every `every`-th, at most `answers` of each. All methods raise
-    `CheckpointError` when the folder cannot be written.
+    Answers are kept of the first step and of every `every`-th (0: of none), at most `answers` of each. All methods
+    raise `CheckpointError` when the folder cannot be written.
     """
 
     folder: Path
@@ -38,15 +38,21 @@ class Record:
     answers: int = 32
 
     def __post_init__(self) -> None:
-        (self.folder / "completions").mkdir(parents=True, exist_ok=True)
+        completions = self.folder / "completions"
+        with jsonl.writing(completions):
+            completions.mkdir(parents=True, exist_ok=True)
 
     def report(self, report: Report) -> None:
         """Metrics of the step, and its answers when it is the step's turn."""
-        if report.step == 1 or report.step % self.every == 0:
+        if self.every > 0 and (report.step == 1 or report.step % self.every == 0):
             rows = [_answer(rollout) for rollout in report.rollouts[: self.answers]]
             text = "".join(jsonl.encode(row) + "\n" for row in rows)
             jsonl.replace(self.folder / "completions" / f"step-{report.step:06d}.jsonl", text)
-        jsonl.append(self.folder / "metrics.jsonl", {"step": report.step, **report.metrics})
+        self.metrics(report.step, report.metrics)
+
+    def metrics(self, step: int, metrics: Metrics) -> None:
+        """One line with the numbers of a step; NaN and infinity become null."""
+        jsonl.append(self.folder / "metrics.jsonl", {"step": step, **metrics})
 
     def evaluation(self, evaluation: Evaluation) -> None:
         """One line with accuracy, length and sample answers on held-out prompts."""

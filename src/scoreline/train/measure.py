@@ -59,7 +59,8 @@ def critic(batch: Batch) -> Metrics:
     """How much of the returns the critic foresaw."""
     if batch.values is None or batch.returns is None:
         return {}
-    return {"value/explained_variance": explained_variance(batch.values, batch.returns, batch.mask)}
+    scored = batch.mask & batch.rewarded.any(1, keepdim=True)
+    return {"value/explained_variance": explained_variance(batch.values, batch.returns, scored)}
 
 
 def average(numbers: Iterable[float]) -> float:

@@ -1,0 +1,181 @@
+"""The learner: micro-batches, order and padding change nothing; a non-finite update is never made; state comes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scoreline.errors import DivergenceError
+from scoreline.models.critic import CriticConfig, make_critic
+from scoreline.objectives.divergences import EntropyBonus
+from scoreline.objectives.objective import Objective
+from scoreline.objectives.ratios import TruncatedImportance
+from scoreline.objectives.zoo import ZOO, grpo, naive, ppo
+from scoreline.train.collate import collate
+from scoreline.train.learner import LocalLearner, Update
+from scoreline.train.schedule import skipped_in_a_row
+from scoreline.types import Batch
+from tests import parts
+
+
+def learner(objective: Objective, *, micro: int = 64, kind: str = "separate", rate: float = 1e-3) -> LocalLearner:
+    actor = parts.policy()
+    critic = make_critic(CriticConfig(kind=kind), actor) if objective.value else None  # type: ignore[arg-type]
+    reference = parts.policy(seed=1) if objective.kl else None
+    return LocalLearner(
+        actor, objective, reference=reference, critic=critic, micro_batch_size=micro, learning_rate=rate
+    )
+
+
+def prepared(made: LocalLearner, batch: Batch, updates: int = 2) -> Batch:
+    objective = made.objective
+    batch = objective.estimate(made.annotate(batch, objective.passes(updates)))
+    return replace(batch, weights=objective.aggregate(batch.mask))
+
+
+def weights(made: LocalLearner) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(made.policy.model.parameters()).detach().clone()
+
+
+ALL = {**{k: v for k, v in ZOO.items() if k != "dr_grpo"}, "entropy": replace(grpo, entropy=EntropyBonus(0.1))}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_micro_batches_change_nothing(name: str) -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    ends = []
+    for micro in (1, 3, 64):
+        made = learner(ALL[name], micro=micro)
+        ready = prepared(made, batch)
+        facts = made.update(ready, Update())
+        ends.append((ready.advantages, facts["loss"], facts["grad_norm"]))
+    for advantages, loss, norm in ends[1:]:
+        assert torch.allclose(advantages, ends[0][0], atol=1e-5)
+        assert loss == pytest.approx(ends[0][1], abs=1e-5, rel=1e-5)
+        assert norm == pytest.approx(ends[0][2], rel=1e-4)
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    shuffled = batch.rows(torch.randperm(len(batch)))
+    norms = [m.update(prepared(m, b), Update())["grad_norm"] for m, b in ((learner(ppo), batch), (learner(ppo), shuffled))]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_the_old_log_probability_is_the_policys_own() -> None:
+    made = learner(grpo)
+    batch = made.annotate(collate(parts.rollouts(made.policy)), frozenset({"logp_old"}))
+    with torch.no_grad():
+        logp, _ = made.policy.logprobs(made.policy.states(batch), batch, temperature=1.0)
+    assert batch.logp_old is not None
+    assert torch.allclose(batch.logp_old, logp, atol=1e-5)
+
+
+def test_a_batch_used_once_needs_no_old_log_probabilities() -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    once, twice = learner(replace(grpo, kl=None)), learner(replace(grpo, kl=None))
+    first, second = prepared(once, batch, updates=1), prepared(twice, batch, updates=2)
+    assert first.logp_old is None
+    assert second.logp_old is not None
+    once.update(first, Update())
+    twice.update(second, Update())
+    assert torch.allclose(weights(once), weights(twice), atol=1e-6)
+
+
+def test_a_good_answer_becomes_likelier_and_a_bad_one_less_likely() -> None:
+    made = learner(replace(grpo, kl=None), rate=1e-2)
+    batch = prepared(made, collate(parts.rollouts(made.policy)))
+    before = batch.logp_old
+    made.update(batch, Update())
+    after = made.annotate(batch, frozenset({"logp_old"})).logp_old
+    assert before is not None
+    assert after is not None
+    assert batch.advantages is not None
+    assert float(((after - before) * batch.advantages).sum()) > 0
+
+
+def test_a_critic_learns_its_returns() -> None:
+    made = learner(ppo, rate=1e-3)
+    made.rates[1] = 1e-2
+    batch = prepared(made, collate(parts.rollouts(made.policy)))
+    losses = [made.update(batch, Update(hold_policy=True))["loss/value"] for _ in range(30)]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize("kind", ["separate", "shared"])
+def test_a_held_policy_does_not_move_and_its_critic_does(kind: str) -> None:
+    made = learner(ppo, kind=kind)
+    assert made.critic is not None
+    batch = prepared(made, collate(parts.rollouts(made.policy)))
+    policy, head = weights(made), made.critic.head.weight.detach().clone()
+    made.update(batch, Update(hold_policy=True))
+    assert torch.equal(weights(made), policy)
+    assert not torch.equal(made.critic.head.weight, head)
+    made.update(batch, Update())
+    assert not torch.equal(weights(made), policy)
+
+
+def test_values_are_zero_at_the_start_so_advantages_are_rewards_to_go() -> None:
+    made = learner(replace(ZOO["actor_critic"]))
+    batch = prepared(made, collate(parts.rollouts(made.policy)))
+    assert batch.advantages is not None
+    expected = batch.rewards.sum(1, keepdim=True) * batch.mask
+    assert torch.allclose(batch.advantages, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_the_optimiser_never_steps_on_a_non_finite_gradient(poison: float) -> None:
+    made = learner(naive)
+    batch = prepared(made, collate(parts.rollouts(made.policy)))
+    assert batch.advantages is not None
+    before = weights(made)
+    facts = made.update(replace(batch, advantages=batch.advantages * poison), Update())
+    assert facts["skipped_updates"] == 1.0
+    assert torch.equal(weights(made), before)
+    assert made.update(batch, Update())["skipped_updates"] == 0.0
+    assert not torch.equal(weights(made), before)
+
+
+def test_too_many_bad_updates_in_a_row_stop_the_run() -> None:
+    bad, good = ({"skipped_updates": s, "loss": float("nan"), "grad_norm": 1.0} for s in (1.0, 0.0))
+    assert skipped_in_a_row(0, [bad, good, bad], bound=3) == 1
+    with pytest.raises(DivergenceError, match=r"not finite in 3 updates in a row[\s\S]*last checkpoint is untouched"):
+        skipped_in_a_row(1, [bad, bad], bound=3)
+
+
+@pytest.mark.parametrize("kind", ["separate", "shared"])
+def test_saved_state_comes_back_bit_by_bit(tmp_path: Path, kind: str) -> None:
+    made = learner(ppo, kind=kind)
+    batch = collate(parts.rollouts(made.policy))
+    made.update(prepared(made, batch), Update())
+    made.save(tmp_path)
+    again = learner(ppo, kind=kind)
+    again.restore(tmp_path)
+    assert torch.equal(weights(again), weights(made))
+    for one in (made, again):
+        one.update(prepared(one, batch), Update())
+    assert torch.equal(weights(again), weights(made))
+    assert made.critic is not None
+    assert again.critic is not None
+    assert torch.equal(made.critic.head.weight, again.critic.head.weight)
+
+
+def test_the_sampler_correction_reweighs_tokens() -> None:
+    made = learner(replace(grpo, kl=None, correction=TruncatedImportance(cap=1.5)))
+    batch = prepared(made, collate(parts.rollouts(made.policy)), updates=1)
+    assert batch.logp_old is not None, "the correction compares with the learner's own"
+    ratio = made.update(batch, Update())["sampling/importance_ratio"]
+    assert 0.0 < ratio <= 1.5
+
+
+def test_large_vocabularies_are_scored_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    norms = []
+    for elements in (1 << 26, 100):
+        monkeypatch.setattr("scoreline.models.policy.CHUNK_ELEMENTS", elements)
+        made = learner(replace(grpo, entropy=EntropyBonus(0.1)))
+        norms.append(made.update(prepared(made, batch), Update())["grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
