@@ -28,7 +28,7 @@ TINY = Path(__file__).resolve().parents[2] / "src" / "scoreline" / "models" / "t
 
 
 class Samples(NamedTuple):
-    """Answers to questions. `tokens` [n, p + t]; `present` [n, p + t] is False on padding; `width` is p."""
+    """Answers to questions. `tokens` [n, p + t]; `present` is 1 on tokens and 0 on padding; `width` is p."""
 
     tokens: Tensor
     present: Tensor
@@ -48,30 +48,32 @@ def question(rng: random.Random) -> tuple[str, int]:
 
 def reward(answer: str, wanted: int) -> float:
     """1 when what stands behind the last `#` is the sum, else 0. How the model got there is its own affair."""
-    return float(answer.rpartition("#")[2] == str(wanted) and "#" in answer)
+    return float(answer.rpartition("#")[1:] == ("#", str(wanted)))
+
+
+def places(present: Tensor) -> Tensor:
+    """Each token's position in its row; prompts are padded on the left."""
+    return (present.cumsum(1) - 1).clamp(min=0)
 
 
 @torch.no_grad()
 def sample(model: Any, tokens: Tensor, present: Tensor, eos: int, budget: int) -> Samples:
     """o_t ~ pi(. | q, o_<t), token by token, until every answer has ended or the budget is spent."""
     width, fresh, cache = tokens.shape[1], tokens, None
-    running = torch.ones(len(tokens), dtype=torch.bool)
-    for _ in range(budget):
-        places = (present.long().cumsum(1) - 1).clamp(min=0)[:, -fresh.shape[1] :]
-        out = model(fresh, attention_mask=present.long(), position_ids=places, past_key_values=cache, use_cache=True)
+    running = torch.ones_like(tokens[:, :1])
+    while running.any() and tokens.shape[1] < width + budget:
+        at = places(present)[:, -fresh.shape[1] :]
+        out = model(fresh, attention_mask=present, position_ids=at, past_key_values=cache, use_cache=True)
         cache, fresh = out.past_key_values, torch.multinomial(out.logits[:, -1].softmax(-1), 1)
-        tokens, present = torch.cat([tokens, fresh], 1), torch.cat([present, running[:, None]], 1)
-        running = running & (fresh[:, 0] != eos)
-        if not running.any():
-            break
+        tokens, present = torch.cat([tokens, fresh], 1), torch.cat([present, running], 1)
+        running = running * (fresh != eos)
     return Samples(tokens, present, width)
 
 
 def logprobs(model: Any, samples: Samples) -> Tensor:
     """log pi(o_t | q, o_<t) of the answers' tokens, [n, t]. The logits before a token are those that predict it."""
     tokens, present, width = samples
-    places = (present.long().cumsum(1) - 1).clamp(min=0)
-    logits = model(tokens, attention_mask=present.long(), position_ids=places, use_cache=False).logits
+    logits = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
     return logits[:, width - 1 : -1].log_softmax(-1).gather(-1, tokens[:, width:, None]).squeeze(-1)
 
 
@@ -85,23 +87,25 @@ def loss(
     logp: Tensor, old: Tensor, ref: Tensor, advantage: Tensor, mask: Tensor, *, clip: float = 0.2, beta: float = 0.04
 ) -> Tensor:
     """The loss above. All [n, t] but `advantage` [n]: every token of an answer shares its advantage."""
-    a = advantage[:, None]
-    rho = (logp - old).exp()
-    gain = torch.minimum(rho * a, rho.clamp(1 - clip, 1 + clip) * a)  # no reward for moving further than the clip
-    x = logp - ref
+    a, rho, x = advantage[:, None], (logp - old).exp(), logp - ref
+    gain = torch.minimum(rho * a, rho.clamp(1 - clip, 1 + clip) * a)  # nothing is gained by moving beyond the clip
     kl = (-x).expm1() + x  # k3: never negative, zero where both models agree
-    per_token = (beta * kl - gain) * mask
-    return (per_token.sum(1) / mask.sum(1)).mean()
+    return (((beta * kl - gain) * mask).sum(1) / mask.sum(1)).mean()
 
 
 def step(
-    policy: Any, reference: Any, optimizer: torch.optim.Optimizer, samples: Samples, rewards: Tensor, group: int, mu: int
+    policy: Any,
+    reference: Any,
+    optimizer: torch.optim.Optimizer,
+    samples: Samples,
+    rewards: Tensor,
+    group: int,
+    mu: int,
 ) -> list[float]:
     """mu updates on the same answers. pi_old stands still meanwhile, and the clip says when they are used up."""
-    advantage = advantages(rewards, group)
+    advantage, losses = advantages(rewards, group), []
     with torch.no_grad():
         old, ref = logprobs(policy, samples), logprobs(reference, samples)
-    losses = []
     for _ in range(mu):
         optimizer.zero_grad()
         value = loss(logprobs(policy, samples), old, ref, advantage, samples.mask)
@@ -113,12 +117,11 @@ def step(
 
 
 def main() -> None:
-    """Sample, score, update; again and again."""
+    """Ask, sample, score, update; again and again."""
     parser = argparse.ArgumentParser(description="GRPO on sums, on one page.")
     parser.add_argument("--model", default=str(TINY), help="a Hugging Face folder")
-    for name, value in {"steps": 40, "prompts": 32, "group": 8, "mu": 4, "budget": 32, "seed": 0}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--lr", type=float, default=1e-4)
+    for name, value in {"steps": 40, "prompts": 32, "group": 8, "mu": 4, "budget": 32, "seed": 0, "lr": 1e-4}.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
@@ -128,15 +131,16 @@ def main() -> None:
     optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, weight_decay=0.0)
     for number in range(1, args.steps + 1):
         asked = [pair for pair in (question(rng) for _ in range(args.prompts)) for _ in range(args.group)]
-        encoded = tokenizer([text for text, _ in asked], padding=True, return_tensors="pt")
-        prompts, present = encoded["input_ids"], encoded["attention_mask"].bool()
-        samples = sample(policy, prompts, present, tokenizer.eos_token_id, args.budget)
-        rows = [row[own].tolist() for row, own in zip(samples.tokens[:, samples.width :], samples.mask, strict=True)]
-        answers = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+        prompts = tokenizer([text for text, _ in asked], padding=True, return_tensors="pt")
+        samples = sample(policy, prompts.input_ids, prompts.attention_mask, tokenizer.eos_token_id, args.budget)
+        written = samples.tokens[:, samples.width :].where(samples.mask == 1, tokenizer.pad_token_id)
+        answers = tokenizer.batch_decode(written, skip_special_tokens=True)
         rewards = torch.tensor([reward(answer, wanted) for answer, (_, wanted) in zip(answers, asked, strict=True)])
         losses = step(policy, reference, optimizer, samples, rewards, args.group, args.mu)
         length = samples.mask.sum(1).float().mean()
-        print(f"step {number:3d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True)
+        print(
+            f"step {number:3d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True
+        )
     print(f"for example: {asked[0][0]}{answers[0]}")
 
 

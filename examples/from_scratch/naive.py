@@ -7,7 +7,7 @@ A model is asked sums such as 3+8+12= and writes `#23`, or `3+8=11;11+12=23#23`.
     loss = -(1/n) sum_i r_i sum_t log pi(o_it | q_i, o_i,<t)
 
 Its gradient is that of -E[r]. There is no score line: every right answer is pushed up as much as every other, whether
-the question was easy or hard, and a wrong one is pushed nowhere. An answer is used once, by the model that wrote it.
+its question was easy or hard, and a wrong one is left alone. An answer is used once, by the model that wrote it.
 Shapes: n answers, p prompt tokens, t answer tokens.
 """
 
@@ -26,7 +26,7 @@ TINY = Path(__file__).resolve().parents[2] / "src" / "scoreline" / "models" / "t
 
 
 class Samples(NamedTuple):
-    """Answers to questions. `tokens` [n, p + t]; `present` [n, p + t] is False on padding; `width` is p."""
+    """Answers to questions. `tokens` [n, p + t]; `present` is 1 on tokens and 0 on padding; `width` is p."""
 
     tokens: Tensor
     present: Tensor
@@ -46,30 +46,32 @@ def question(rng: random.Random) -> tuple[str, int]:
 
 def reward(answer: str, wanted: int) -> float:
     """1 when what stands behind the last `#` is the sum, else 0. How the model got there is its own affair."""
-    return float(answer.rpartition("#")[2] == str(wanted) and "#" in answer)
+    return float(answer.rpartition("#")[1:] == ("#", str(wanted)))
+
+
+def places(present: Tensor) -> Tensor:
+    """Each token's position in its row; prompts are padded on the left."""
+    return (present.cumsum(1) - 1).clamp(min=0)
 
 
 @torch.no_grad()
 def sample(model: Any, tokens: Tensor, present: Tensor, eos: int, budget: int) -> Samples:
     """o_t ~ pi(. | q, o_<t), token by token, until every answer has ended or the budget is spent."""
     width, fresh, cache = tokens.shape[1], tokens, None
-    running = torch.ones(len(tokens), dtype=torch.bool)
-    for _ in range(budget):
-        places = (present.long().cumsum(1) - 1).clamp(min=0)[:, -fresh.shape[1] :]
-        out = model(fresh, attention_mask=present.long(), position_ids=places, past_key_values=cache, use_cache=True)
+    running = torch.ones_like(tokens[:, :1])
+    while running.any() and tokens.shape[1] < width + budget:
+        at = places(present)[:, -fresh.shape[1] :]
+        out = model(fresh, attention_mask=present, position_ids=at, past_key_values=cache, use_cache=True)
         cache, fresh = out.past_key_values, torch.multinomial(out.logits[:, -1].softmax(-1), 1)
-        tokens, present = torch.cat([tokens, fresh], 1), torch.cat([present, running[:, None]], 1)
-        running = running & (fresh[:, 0] != eos)
-        if not running.any():
-            break
+        tokens, present = torch.cat([tokens, fresh], 1), torch.cat([present, running], 1)
+        running = running * (fresh != eos)
     return Samples(tokens, present, width)
 
 
 def logprobs(model: Any, samples: Samples) -> Tensor:
     """log pi(o_t | q, o_<t) of the answers' tokens, [n, t]. The logits before a token are those that predict it."""
     tokens, present, width = samples
-    places = (present.long().cumsum(1) - 1).clamp(min=0)
-    logits = model(tokens, attention_mask=present.long(), position_ids=places, use_cache=False).logits
+    logits = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
     return logits[:, width - 1 : -1].log_softmax(-1).gather(-1, tokens[:, width:, None]).squeeze(-1)
 
 
@@ -83,23 +85,22 @@ def loss(logp: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     return -(advantage * (logp * mask).sum(1)).mean()
 
 
-def step(policy: Any, optimizer: torch.optim.Optimizer, samples: Samples, rewards: Tensor) -> float:
+def step(policy: Any, optimizer: torch.optim.Optimizer, samples: Samples, rewards: Tensor) -> list[float]:
     """One update. The answers are stale after it: log pi is no longer that of the model that wrote them."""
     optimizer.zero_grad()
     value = loss(logprobs(policy, samples), advantages(rewards), samples.mask)
     value.backward()
     torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
     optimizer.step()
-    return value.item()
+    return [value.item()]
 
 
 def main() -> None:
-    """Sample, score, update; again and again."""
+    """Ask, sample, score, update; again and again."""
     parser = argparse.ArgumentParser(description="Naive reinforcement on sums, on one page.")
     parser.add_argument("--model", default=str(TINY), help="a Hugging Face folder")
-    for name, value in {"steps": 40, "prompts": 256, "budget": 32, "seed": 0}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--lr", type=float, default=1e-4)
+    for name, value in {"steps": 40, "prompts": 256, "budget": 32, "seed": 0, "lr": 1e-4}.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
@@ -108,15 +109,16 @@ def main() -> None:
     optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, weight_decay=0.0)
     for number in range(1, args.steps + 1):
         asked = [question(rng) for _ in range(args.prompts)]
-        encoded = tokenizer([text for text, _ in asked], padding=True, return_tensors="pt")
-        prompts, present = encoded["input_ids"], encoded["attention_mask"].bool()
-        samples = sample(policy, prompts, present, tokenizer.eos_token_id, args.budget)
-        rows = [row[own].tolist() for row, own in zip(samples.tokens[:, samples.width :], samples.mask, strict=True)]
-        answers = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+        prompts = tokenizer([text for text, _ in asked], padding=True, return_tensors="pt")
+        samples = sample(policy, prompts.input_ids, prompts.attention_mask, tokenizer.eos_token_id, args.budget)
+        written = samples.tokens[:, samples.width :].where(samples.mask == 1, tokenizer.pad_token_id)
+        answers = tokenizer.batch_decode(written, skip_special_tokens=True)
         rewards = torch.tensor([reward(answer, wanted) for answer, (_, wanted) in zip(answers, asked, strict=True)])
-        value = step(policy, optimizer, samples, rewards)
+        losses = step(policy, optimizer, samples, rewards)
         length = samples.mask.sum(1).float().mean()
-        print(f"step {number:3d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {value:+.4f}", flush=True)
+        print(
+            f"step {number:3d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True
+        )
     print(f"for example: {asked[0][0]}{answers[0]}")
 
 

@@ -41,7 +41,7 @@ SPECIALS = [{}, {"eos_token": "="}, {"pad_token": "1"}, {"pad_token": "<pad>", "
 @pytest.mark.parametrize("special", SPECIALS, ids=["none", "eos that occurs", "pad that ends an answer", "usual"])
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
 def test_a_batch_scores_as_one_by_one(kind: str, special: dict[str, str], reward_model: Callable[..., str]) -> None:
-    judge = load_judge(reward_model(kind, **special), batch_size=3)
+    judge = load_judge(reward_model(kind, **special), device="cpu", batch_size=3)
     alone = [judge([p], [a])[0] for p, a in zip(PROMPTS, ANSWERS, strict=True)]
     assert judge(prompts=PROMPTS, completions=ANSWERS, answer=["a column"] * 4) == pytest.approx(alone, abs=1e-5)
     assert len(set(alone)) == 4
@@ -50,7 +50,7 @@ def test_a_batch_scores_as_one_by_one(kind: str, special: dict[str, str], reward
 def test_the_score_is_the_heads_output_at_the_last_token(reward_model: Callable[..., str]) -> None:
     path = reward_model(eos_token="<eos>")
     model = AutoModelForSequenceClassification.from_pretrained(path)
-    judge = load_judge(path)
+    judge = load_judge(path, device="cpu")
     with torch.no_grad():
         ids = judge.text.tokenizer("3+8=11", return_tensors="pt").input_ids
         expected = model.score(model.model(ids).last_hidden_state[:, -1]).item()

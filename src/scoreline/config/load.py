@@ -60,9 +60,12 @@ def resolve(hint: Any, value: Any, layers: Sequence[Said], at: str) -> Any:
 
 
 def options(hint: Any) -> tuple[Any, ...]:
-    """What a field may hold: the members of a union, or the one type. Functions have no place in a recipe."""
+    """What a recipe may say of a field: the members of a union, or the one type.
+
+    Functions and protocols are left out: only from Python can a field hold an object of one's own.
+    """
     members = (hint,) if get_origin(hint) in (None, Literal, tuple, Mapping) else get_args(hint)
-    return tuple(member for member in members if get_origin(member) is not Callable)
+    return tuple(m for m in members if get_origin(m) is not Callable and not getattr(m, "_is_protocol", False))
 
 
 def parts(hint: Any) -> tuple[type, ...]:
@@ -129,7 +132,8 @@ def _table(said: Said, kinds: Sequence[type], at: str) -> Said:
         if str in options(get_type_hints(kinds[0])[first]):
             return replace(said, value={first: said.value})
     if not isinstance(said.value, dict):
-        raise _wrong(f"{at} is a table.", said, at, accepted(kinds))
+        one = ", ".join(field.name for field in fields(kinds[0]))
+        raise _wrong(f"{at} is a table.", said, at, accepted(kinds) if len(kinds) > 1 else f"a table with {one}")
     return said
 
 
@@ -194,7 +198,7 @@ def _words(choice: Any) -> str:
     if get_origin(choice) is tuple:
         return f"a list, each item {accepted(options(get_args(choice)[0]))}"
     if get_origin(choice) is Mapping:
-        return "a table"
+        return "a table of texts" if str in get_args(choice)[1:] else "a table"
     return words.get(choice) or f"{choice.__name__}({', '.join(field.name for field in fields(choice))})"
 
 

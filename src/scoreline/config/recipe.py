@@ -33,8 +33,10 @@ class Said:
 
 def read(file: Path) -> dict[str, Any]:
     """A recipe's tables. Raises `ConfigError` for a file that is missing, empty, not UTF-8 or not TOML."""
+    text = ""
     try:
-        tables = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        text = file.read_bytes().decode("utf-8-sig")
+        tables = tomllib.loads(text)
     except FileNotFoundError as error:
         near = [other.name for other in file.parent.glob("*.toml")]
         raise ConfigError(
@@ -46,7 +48,8 @@ def read(file: Path) -> dict[str, Any]:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError("The recipe is not UTF-8.", got=f"{file}, line {line}: {error.reason}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError("The recipe is not TOML.", got=f"{file}: {error}") from error
+        place = str(error).replace("end of document", f"the end, line {len(text.splitlines())}")
+        raise ConfigError("The recipe is not TOML.", got=f"{file}: {place}") from error
     if not tables:
         raise ConfigError("The recipe is empty.", got=file, accepted='such as: algorithm = "grpo"')
     return tables

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from scoreline.errors import DataError, ModelError
+from scoreline.models.device import choose_device
 from scoreline.models.loading import load_config, load_tokenizer, load_weights, resolve
 from scoreline.models.text import Text
 from scoreline.types import Prompt
@@ -71,7 +72,7 @@ class Judge:
 def load_judge(
     path: str,
     *,
-    device: torch.device | str = "cpu",
+    device: str = "auto",
     batch_size: int = 32,
     trust_remote_code: bool = False,
     chat_template: str | None = None,
@@ -90,7 +91,7 @@ def load_judge(
     )
     with warnings.catch_warnings(action="ignore"):  # a missing eos matters only to what is sampled
         text = Text(tokenizer, chat_template=chat_template)
-    return Judge(model.to(device), text, batch_size=batch_size)  # type: ignore[arg-type]
+    return Judge(model.to(choose_device(device)), text, batch_size=batch_size)  # type: ignore[arg-type]
 
 
 def _check_head(source: str, config: PreTrainedConfig) -> None:

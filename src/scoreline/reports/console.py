@@ -15,6 +15,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from scoreline.reports import jsonl
 from scoreline.reports.plaintext import clipped, masked, spoken, visible
 from scoreline.types import Metrics, Report, Rollout
 
@@ -166,7 +167,7 @@ class Console:
         if self.log is None:
             return
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        with self.log.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
+        with jsonl.writing(self.log), self.log.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
             file.writelines(f"{now}  {line}\n" for line in masked(text).split("\n"))
 
 

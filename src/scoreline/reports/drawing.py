@@ -56,6 +56,12 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+_ROOT = (
+    r'<svg xmlns="http://www.w3.org/2000/svg" viewBox="\1" width="100%" class="plot" '
+    'style="stroke-linejoin: round; stroke-linecap: butt">'
+)
+
+
 def draw_svg(name: str, plot: Callable[[Axes], list[End]], *, width: int = 340, height: int = 210) -> str:
     """The <svg> element of what `plot` draws on the axes; `plot` returns the labels of its lines."""
     with matplotlib.rc_context():
@@ -75,25 +81,32 @@ def draw_svg(name: str, plot: Callable[[Axes], list[End]], *, width: int = 340, 
 
 
 def _label(axes: Axes, ends: Sequence[End], spacing: float) -> None:
-    """Writes the labels right of the axes, each at its line's end, pushed apart to `spacing` of the height."""
+    """Writes the labels right of the axes, each beside its line's end."""
     low, high = axes.get_ylim()
     places = [((value - low) / (high - low), text, colour) for value, text, colour in ends if math.isfinite(value)]
     places.sort(key=lambda place: place[0])
-    heights: list[float] = []
-    for place, _, _ in places:
-        heights.append(max(place, heights[-1] + spacing) if heights else place)
-    overshoot = max(0.0, heights[-1] - 1.0) if heights else 0.0
-    for height, (_, text, colour) in zip(heights, places, strict=True):
+    for height, (_, text, colour) in zip(_apart([place[0] for place in places], spacing), places, strict=True):
         font = {"color": COLOURS[colour], "fontsize": 10.5, "fontweight": "bold"}
-        axes.text(1.03, height - overshoot, text, fontdict=font, transform=axes.transAxes, va="center")
+        axes.text(1.03, height, text, fontdict=font, transform=axes.transAxes, va="center")
+
+
+def _apart(heights: Sequence[float], spacing: float) -> list[float]:
+    """Ascending heights, at least `spacing` from one another: pushed up, and down again from the top at 1."""
+    up: list[float] = []
+    for height in heights:
+        up.append(max(height, up[-1] + spacing) if up else height)
+    down: list[float] = []
+    for height in reversed(up):
+        down.append(min(height, down[-1] - spacing if down else 1.0))
+    return down[::-1]
 
 
 def _inline(svg: str) -> str:
     """Only the <svg> element, sized by its box, without page-wide ids, in the page's font and colours."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" width="100%" class="plot">', svg, count=1)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', _ROOT, svg, count=1)
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
+    svg = re.sub(r' id="[^"]+_\d+"', "", svg)
     svg = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;\"]+", r"font: \1\2 sans-serif; font-family: inherit", svg)
     for name, value in COLOURS.items():
         svg = svg.replace(f": {value}", f": var(--{name}, {value})")

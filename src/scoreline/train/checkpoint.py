@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scoreline.errors import CheckpointError
@@ -90,7 +91,7 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> Path:
             discard(target)
         temporary.rename(target)
         flush(target.parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(target.parent).free >> 20 if target.parent.exists() else 0
         raise CheckpointError(

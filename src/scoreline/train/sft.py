@@ -59,6 +59,10 @@ class SFT:
         if (self.steps is not None and self.steps < 1) or self.epochs <= 0:
             raise ConfigError("Fine-tuning needs a step.", got=self, accepted="steps of 1 or more, or epochs above 0")
 
+    def steps_for(self, examples: int) -> int:
+        """Optimiser steps of a run over this many examples."""
+        return self.steps or math.ceil(self.epochs * examples / self.batch_size)
+
 
 @dataclass(frozen=True)
 class SFTReport:
@@ -92,7 +96,7 @@ def finetune(policy: Policy, examples: Sequence[Example], config: SFT) -> Iterat
     """
     model = policy.model
     rows = tokenise(policy.text, examples, min(config.max_length, context_length(policy)))
-    steps = config.steps or math.ceil(config.epochs * len(rows) / config.batch_size)
+    steps = config.steps_for(len(rows))
     fused = policy.device.type != "mps"
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=fused)
     torch.manual_seed(config.seed)

@@ -1,0 +1,132 @@
+"""What is made of the seconds: medians, ratios, tables. Plain arithmetic, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+PARTS = ("generation", "reward", "update", "rest")
+"""The parts of a step that both sides report; they add up to it. Any other name is one side's own detail."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One GRPO step: its seconds, the completion tokens that it sampled, and the seconds of its parts.
+
+    `prompts` are the token ids of its questions, sorted: the evidence that both sides answered the same ones.
+    """
+
+    seconds: float
+    tokens: int
+    parts: dict[str, float]
+    prompts: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Sampled tokens by the seconds of the whole step."""
+        return self.tokens / self.seconds
+
+    def record(self) -> dict[str, Any]:
+        """For a file: everything but the questions."""
+        return {"seconds": self.seconds, "tokens": self.tokens, "parts": self.parts}
+
+
+@dataclass(frozen=True)
+class Middle:
+    """The medians of one side's steps."""
+
+    seconds: float
+    tokens: float
+    tokens_per_second: float
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """TRL's steps by ours. Above 1: ours is faster.
+
+    `ratio` is that of the medians, `lowest` and `highest` are those of two steps that stood next to one another, and
+    `per_token` is the ratio of median tokens per second: where answers end by themselves, one side may sample more.
+    """
+
+    ours: Middle
+    trl: Middle
+    ratio: float
+    lowest: float
+    highest: float
+    per_token: float
+
+
+def middle(steps: Sequence[Step]) -> Middle:
+    """Medians, each taken by itself: the medians of the parts need not add up to that of the step."""
+    names = list(dict.fromkeys(name for step in steps for name in step.parts))
+    return Middle(
+        seconds=median(step.seconds for step in steps),
+        tokens=median(step.tokens for step in steps),
+        tokens_per_second=median(step.tokens_per_second for step in steps),
+        parts={name: median(step.parts.get(name, 0.0) for step in steps) for name in names},
+    )
+
+
+def versus(ours: Sequence[Step], trl: Sequence[Step]) -> Versus:
+    """Compare steps that alternated. Raises `ValueError` where a pair did not answer the same questions."""
+    for number, (mine, other) in enumerate(zip(ours, trl, strict=True), start=1):
+        if mine.prompts != other.prompts:
+            raise ValueError(f"step {number}: the two sides answered different questions")
+    pairs = [other.seconds / mine.seconds for mine, other in zip(ours, trl, strict=True)]
+    a, b = middle(ours), middle(trl)
+    return Versus(
+        ours=a,
+        trl=b,
+        ratio=b.seconds / a.seconds,
+        lowest=min(pairs),
+        highest=max(pairs),
+        per_token=a.tokens_per_second / b.tokens_per_second,
+    )
+
+
+def table(title: str, figures: Versus) -> str:
+    """The comparison for a person, as a Markdown table with a line of TRL's details below."""
+    a, b = figures.ours, figures.trl
+    lines = [
+        f"### {title}",
+        "",
+        "| median of a step | Scoreline | TRL | TRL / Scoreline |",
+        "|---|--:|--:|--:|",
+        line("seconds", a.seconds, b.seconds, b.seconds / a.seconds),
+        *(line(f"- {name}", a.parts[name], b.parts[name], ratio(b.parts[name], a.parts[name])) for name in PARTS),
+        f"| sampled tokens | {a.tokens:.0f} | {b.tokens:.0f} | |",
+        f"| tokens per second | {a.tokens_per_second:.0f} | {b.tokens_per_second:.0f} | {figures.per_token:.2f} |",
+        "",
+        f"Ratio of medians {figures.ratio:.2f} (single pairs {figures.lowest:.2f} to {figures.highest:.2f}), "
+        f"per token {figures.per_token:.2f}.",
+    ]
+    details = [f"{name} {seconds:.3f}" for name, seconds in b.parts.items() if name not in PARTS]
+    return "\n".join([*lines, *([f"Of TRL's seconds: {', '.join(details)}."] if details else [])])
+
+
+def line(name: str, ours: float, trl: float, by: float) -> str:
+    """One row of seconds."""
+    return f"| {name} | {ours:.3f} | {trl:.3f} | {by:.2f} |"
+
+
+def ratio(above: float, below: float) -> float:
+    """A quotient that is nan by nothing."""
+    return above / below if below else float("nan")
+
+
+def memory_table(title: str, megabytes: Mapping[str, Mapping[str, float]]) -> str:
+    """Peak memory of each side in a process of its own, and what its imports alone had taken."""
+    ours, trl = megabytes["ours"], megabytes["trl"]
+    return "\n".join(
+        [
+            f"### {title}: memory of each side alone",
+            "",
+            "| MB resident | Scoreline | TRL | Scoreline / TRL |",
+            "|---|--:|--:|--:|",
+            f"| peak | {ours['peak']:.0f} | {trl['peak']:.0f} | {ours['peak'] / trl['peak']:.2f} |",
+            f"| after imports | {ours['start']:.0f} | {trl['start']:.0f} | {ours['start'] / trl['start']:.2f} |",
+        ]
+    )

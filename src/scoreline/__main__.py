@@ -1,0 +1,5 @@
+"""`python -m scoreline` is `scoreline`."""
+
+from scoreline.cli import main
+
+main()

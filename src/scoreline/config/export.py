@@ -1,0 +1,119 @@
+"""A run's model as a folder to give away: the Hugging Face files and a README that says where they come from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scoreline.config.launch import resolve_model
+from scoreline.config.load import load
+from scoreline.config.recipe import read
+from scoreline.config.run import Run, SftRun
+from scoreline.environments.resolve import name_of
+from scoreline.errors import CheckpointError, suggest
+from scoreline.reports.history import History, read_history
+from scoreline.train.checkpoint import MANIFEST, STATE, damage
+
+RESOLVED = "config.resolved.toml"
+
+USE = """## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+```
+"""
+
+
+def recorded(folder: Path) -> Run | SftRun | None:
+    """The configuration that a run left in its folder; None if the folder is no run."""
+    file = folder / RESOLVED
+    if not file.is_file():
+        return None
+    return load(SftRun, [file]) if "sft" in read(file) else load(Run, [file])
+
+
+def export(folder: Path, target: Path, checkpoint: str | None = None) -> Path:
+    """Copy the newest model of a run, or a named checkpoint's, to `target`, with a model card.
+
+    Raises `CheckpointError` for a folder that is no run, a checkpoint that is not there or has changed since it was
+    written, and a target that has something in it.
+    """
+    run = recorded(folder)
+    if run is None:
+        raise CheckpointError(f"{folder} is not a run.", accepted=f"a folder with {RESOLVED}")
+    source = _source(folder, checkpoint)
+    holder = source if (source / MANIFEST).is_file() else source.parent
+    if fault := damage(holder):
+        raise CheckpointError("This checkpoint is not what its manifest says.", got=f"{holder}: {fault}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CheckpointError("The target is not empty.", got=target, accepted="a new or an empty folder")
+    try:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+        (target / "README.md").write_text(card(run, read_history(folder), holder, target.name), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError("The model could not be copied.", got=error, todo="look at what is in the way") from error
+    return target
+
+
+def card(run: Run | SftRun, history: History, checkpoint: Path, folder: str) -> str:
+    """The README of an exported model: base model, method, data, evaluation, versions, and how to load it."""
+    method = run.algorithm if isinstance(run, Run) else "supervised fine-tuning"
+    tags = ["reinforcement-learning", method] if isinstance(run, Run) else ["sft"]
+    facts = {"base model": _public(run.model.path), "method": method, "data": _public(run.data.source)}
+    if isinstance(run, Run):
+        facts["rewards"] = ", ".join(f"{name_of(spec.function)} x {spec.weight:g}" for spec in run.reward)
+    facts["run, checkpoint"] = f"{run.name}, {checkpoint.name}"
+    facts |= {name: str(version) for name, version in history.environment.items()}
+    head = "\n".join(["---", "library_name: transformers", "pipeline_tag: text-generation", "tags:"])
+    listed = "".join(f"\n- {tag}" for tag in [*tags, "scoreline"])
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    scores = _scores(history, checkpoint)
+    parts = [f"{head}{listed}\n---", f"# {run.name}", f"| | |\n|---|---|\n{table}", *scores, USE.format(folder=folder)]
+    return "\n\n".join(parts)
+
+
+def _source(folder: Path, checkpoint: str | None) -> Path:
+    """The Hugging Face folder of the newest or of the named checkpoint."""
+    if checkpoint is None:
+        source = Path(resolve_model(str(folder)))
+        if not (source / "config.json").is_file():
+            raise CheckpointError("The run has no checkpoint.", got=folder, todo="go on with `train --resume`.")
+        return source
+    whole = (path.parent for path in (folder / "checkpoints").glob("*/hf"))
+    names = [path.name for path in whole if not path.name.startswith(".")]
+    if checkpoint not in names:
+        known = ", ".join(sorted(names)) or "none"
+        todo = suggest(checkpoint, names) if names else ""
+        raise CheckpointError("There is no such checkpoint.", got=checkpoint, accepted=known, todo=todo)
+    return folder / "checkpoints" / checkpoint / "hf"
+
+
+def _scores(history: History, checkpoint: Path) -> list[str]:
+    """The held-out accuracies before training and at the checkpoint, where they were measured."""
+    state = checkpoint / STATE
+    step = json.loads(state.read_text(encoding="utf-8"))["step"] if state.is_file() else None
+    rows = [row for row in history.evaluations if row["step"] in (0, step)]
+    if not rows:
+        return []
+    k = rows[0]["k"]
+    lines = [f"| step | greedy | avg@{k} | pass@{k} |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['step']} | {' | '.join(_interval(row[name]) for name in ('greedy', 'avg@k', 'pass@k'))} |"
+        for row in rows
+    ]
+    return ["## Held-out accuracy, with 95 % intervals", "\n".join(lines)]
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def _public(path: str) -> str:
+    """A path without the folders around it, which are nobody's business."""
+    return Path(path).name if Path(path).is_absolute() else path

@@ -1,0 +1,119 @@
+"""What a recipe must not say: every message names the address, the place, what is accepted and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scoreline.config.build import check_plan
+from scoreline.config.load import load
+from scoreline.config.run import Run, SftRun
+from scoreline.errors import ConfigError, ScorelineError
+
+
+def refusal(tmp_path: Path, text: str, *overrides: str, schema: type = Run) -> str:
+    file = tmp_path / "recipe.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ScorelineError) as caught:
+        load(schema, [file], overrides)
+    return str(caught.value).replace(str(file), "recipe.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trian = 3", ["Unknown key trian", "trian = 3, from recipe.toml", "did you mean 'train'?"]),
+        ("[train]\nlearning_rat = 0.1", ["Unknown key train.learning_rat", "0.1", "did you mean 'learning_rate'?"]),
+        ("steps = 3", ["Unknown key steps", "did you mean 'train.steps'?"]),
+        ("every = 3", ["did you mean 'eval.every' or 'checkpoint.every'?"]),
+        ("[objective.kl]\nbta = 1.0", ["Unknown key objective.kl.bta", "did you mean 'beta'?"]),
+        ("[objective.kl.adapt]\ntarge = 1.0", ["Unknown key objective.kl.adapt.targe", "did you mean 'target'?"]),
+        ('[[reward]]\nfunction = "boxed"\nwieght = 1.0', ["Unknown key reward.0.wieght", "did you mean 'weight'?"]),
+        ('[objective.aggregate]\ntype = "TokenMean"\nlength = 3', ["objective.aggregate.length", "takes no values"]),
+        ('algorithm = "grop"', ['algorithm = "grop", from recipe.toml', "did you mean 'grpo'?"]),
+        ("algorithm = 3", ["Unknown algorithm", "one of: actor_critic"]),
+        ('[objective.surrogate]\ntype = "Clop"', ["Unknown objective.surrogate.type", "Clip(low", "mean 'Clip'?"]),
+        ('[objective]\ncredit = [{gamma = 1.0}]', ["objective.credit.0.type is missing", "GAE or GroupNorm"]),
+        ("[[reward]]\nweight = 2", ["reward.0.function is missing", "recipe.toml", "a text"]),
+        ("train = 3", ["train is a table", "train = 3, from recipe.toml", "steps, prompts_per_step"]),
+        ('reward = "boxed"', ["reward is a list", 'reward = "boxed"', "a list, each item RewardSpec(function"]),
+        ('[objective]\nkl = "KL"', ["objective.kl is a table", "beta, estimator, into, adapt"]),
+        ('[train]\nsteps = "10"', ["train.steps does not take", 'train.steps = "10"', "accepted: a whole number"]),
+        ("[train]\nsteps = 1.5", ["train.steps = 1.5", "a whole number"]),
+        ("[train]\nsteps = true", ["train.steps = true", "a whole number"]),
+        ("[train]\nlearning_rate = nan", ["train.learning_rate = NaN", "a number"]),
+        ("[data]\nchat = 1", ["data.chat = 1", "true or false"]),
+        ("[data]\nlimit = 1.5", ["data.limit = 1.5", 'a whole number or "none"']),
+        ("[data.columns]\nquestion = 3", ["data.columns", "a table of texts"]),
+        ("[model]\npath = 3", ["model.path = 3", "a text"]),
+        ('[train]\nschedule = "cosin"', ['train.schedule = "cosin"', '"constant", "linear", "cosine"']),
+        ("[train]\nnum_generations = 0", ["num_generations is too small", "at least 1"]),
+        ("[[reward]]\nfunction = 3", ["reward.0.function = 3", "accepted: a text"]),
+        ('[sampling]\nstop = [3]', ["sampling.stop.0 = 3", "a text"]),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_used(tmp_path: Path, text: str, said: list[str]) -> None:
+    message = refusal(tmp_path, text)
+    assert not [words for words in said if words not in message], message
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.stepz=3", ["Unknown key train.stepz", "train.stepz = 3, from the command line", "mean 'steps'?"]),
+        ("train.steps=many", ['train.steps = "many", from the command line', "a whole number"]),
+        ("algorithm=gppo", ["Unknown algorithm", "the command line", "did you mean 'ppo'?"]),
+        ("train.steps", ["An override needs a value", "key=value"]),
+        ("=3", ["Unknown key"]),
+        ("seed=3\nname='x'", ["seed", "a whole number"]),
+        ("objective.credit.2.std=none", ["objective.credit has no item 2", "0 to 1"]),
+        ("objective.credit.first.std=none", ["objective.credit has no item first", "0 to 1"]),
+        ("reward.0.weight=2", ["reward has no item 0", "a list for reward, which is empty"]),
+        ("objective.kl.estimator=k1", ["KL estimator k1 in the loss carries no KL signal", "into='reward'"]),
+        ('objective.credit=["GAE"]', ["GAE needs a critic", "add a value loss"]),
+    ],
+)
+def test_an_override_that_cannot_be_used(tmp_path: Path, override: str, said: list[str]) -> None:
+    message = refusal(tmp_path, "seed = 1", override)
+    assert not [words for words in said if words not in message], message
+
+
+def test_taking_the_critic_from_gae(tmp_path: Path) -> None:
+    assert "GAE needs a critic" in refusal(tmp_path, 'algorithm = "ppo"', "objective.value=none")
+
+
+def test_a_group_of_one_has_no_baseline() -> None:
+    with pytest.raises(ConfigError, match="at least two answers") as caught:
+        check_plan(load(Run, [], ["train.num_generations=1"]))
+    assert "num_generations >= 2" in str(caught.value)
+
+
+def test_fine_tuning_knows_no_algorithm(tmp_path: Path) -> None:
+    assert "Unknown key algorithm" in refusal(tmp_path, 'algorithm = "grpo"', schema=SftRun)
+    assert "sft.batch_size is too small" in refusal(tmp_path, "[sft]\nbatch_size = 0", schema=SftRun)
+
+
+def test_files(tmp_path: Path) -> None:
+    def message(name: str, content: bytes | None) -> str:
+        file = tmp_path / name
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            load(Run, [file])
+        assert str(file) in str(caught.value)
+        return str(caught.value)
+
+    assert "The recipe is empty" in message("empty.toml", b"")
+    assert "The recipe is empty" in message("comment.toml", b"# nothing yet\n")
+    assert "not UTF-8" in message("latin.toml", b"seed = 1\nname = '\xe9'\n")
+    assert "latin.toml, line 2" in message("latin.toml", None)
+    assert "not TOML" in message("broken.toml", b"seed = 1\nname = \n")
+    assert "line 2" in message("broken.toml", None)
+    assert "line 3" in message("open.toml", b"seed = 1\n\nname = ")
+    assert "line 2" in message("twice.toml", b"seed = 1\nseed = 2\n")
+    missing = message("brokn.toml", None)
+    assert "no such recipe" in missing
+    assert "did you mean 'broken.toml'?" in missing
+    (tmp_path / "folder.toml").mkdir()
+    assert "cannot be read" in message("folder.toml", None)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from reports.runs import evaluation, report, rollout
+
+from scoreline.reports.console import Console, Meter
+
+
+class Screen(io.StringIO):
+    """A terminal that remembers what was written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Narrow(io.TextIOWrapper):
+    """A stream that knows ASCII only, as under LC_ALL=C."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="ascii")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CI", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def test_a_pipe_gets_one_plain_line_a_step() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream, samples_every=0).training(12) as show:
+        for step in (1, 2, 3):
+            show(report(step))
+    lines = stream.getvalue().splitlines()
+    assert [line[:10] for line in lines] == ["step  1/12", "step  2/12", "step  3/12"]
+    assert "reward 0.2000  kl 0.0200  length 4.0000  0.50 s" in lines[1]
+    assert lines[1].endswith("left")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_terminal_gets_a_bar_and_the_log_gets_the_lines(tmp_path: Path) -> None:
+    screen, log = Screen(), tmp_path / "log.txt"
+    console = Console(log=log, stream=screen, samples_every=0)
+    with console.training(2) as show:
+        show(report(1))
+        console.message("evaluating ...")
+        show(report(2))
+    assert "\x1b[" in screen.getvalue()
+    assert "evaluating ..." in screen.getvalue()
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert [line[21:].split("  ")[0] for line in lines] == ["step 1/2", "evaluating ...", "step 2/2"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("CI", "true"), ("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_plain_lines_where_asked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    screen = Screen()
+    with Console(stream=screen, samples_every=0).training(1) as show:
+        show(report(1))
+    assert "\x1b" not in screen.getvalue()
+    assert screen.getvalue().count("\n") == 1
+
+
+def interrupted(console: Console) -> None:
+    with console.progress("outer", 2) as outer, console.progress("inner", 2) as inner:
+        inner(1, "half")
+        outer()
+        raise KeyboardInterrupt
+
+
+def test_bars_may_be_nested_and_end_with_an_error() -> None:
+    console = Console(stream=Screen())
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(console)
+    with console.progress("again", 1) as advance:
+        advance()
+
+
+def test_long_work_says_how_far_it_is_about_ten_times() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream).progress("fine-tuning", 200) as advance:
+        for _ in range(200):
+            advance(1, "loss 0.5")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith("fine-tuning  20/200  loss 0.5")
+
+
+def test_a_resumed_run_counts_from_where_it_was() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream, samples_every=0).training(10, done=6) as show:
+        show(report(7))
+    assert stream.getvalue().startswith("step  7/10")
+
+
+@pytest.mark.parametrize(
+    ("total", "done", "elapsed", "left"),
+    [(10, 5, 5.0, "0:05 left"), (100, 1, 65.0, "1:47:15 left"), (4, 4, 9.0, "0:00 left"), (1, 0, 0.0, "0:00 left")],
+)
+def test_remaining_time(monkeypatch: pytest.MonkeyPatch, total: int, done: int, elapsed: float, left: str) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: elapsed)
+    meter = Meter("work", total, 0, start=0.0)
+    meter.advance(done)
+    assert meter.left() == left
+
+
+def test_samples_are_text_never_markup_and_controls_are_seen() -> None:
+    stream = io.StringIO()
+    answers = [
+        rollout("[bold]11[/bold]\n\x1b[31m\u202e", 1.0),
+        rollout("12", 0.5),
+        rollout("13", 0.0),
+        rollout("x", None),
+    ]
+    Console(stream=stream).samples(answers)
+    best, worst = stream.getvalue().splitlines()
+    assert best == "  +1.00  3+8= → [bold]11[/bold]␊␛[31m�"
+    assert worst == "  +0.00  3+8= → 13"
+
+
+def test_samples_come_with_the_first_step_and_every_nth() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream, samples_every=3).training(6) as show:
+        for step in range(1, 7):
+            show(report(step))
+    assert stream.getvalue().count("→ 11") == 3
+
+
+def test_long_answers_are_cut() -> None:
+    stream = io.StringIO()
+    Console(stream=stream).samples([rollout("7" * 5000)])
+    assert "… (4,800 more characters)" in stream.getvalue()
+    assert len(stream.getvalue()) < 300
+
+
+def test_an_ascii_stream_shows_what_it_can() -> None:
+    stream = Narrow()
+    Console(stream=stream).samples([rollout("漢字 11")])
+    stream.seek(0)
+    assert stream.read().strip() == "+1.00  3+8= ? ?? 11"
+
+
+def test_evaluation_line() -> None:
+    stream = io.StringIO()
+    Console(stream=stream).evaluation(evaluation(20, 0.5))
+    line = stream.getvalue()
+    assert line.startswith("held-out at step 20  greedy 0.500 [0.450, 0.550]  avg@4 0.500 [0.450, 0.550]  pass@4")
+    assert "length 5.0" in line
+
+
+def test_the_log_masks_tokens_and_dates_every_line(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    Console(log=log, stream=io.StringIO()).message("using hf_abcdefghijk and\nsk-proj-123456789 but not risk-taking")
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert [line[21:] for line in lines] == ["using hf_*** and", "sk-*** but not risk-taking"]
+    assert all(line[4] == line[7] == "-" and line[13] == ":" for line in lines)
