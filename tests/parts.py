@@ -18,7 +18,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2},
     "qwen2": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2},
     "mistral": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "sliding_window": 6},
-    "gemma2": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 5.0},
+    "gemma2": SMALL
+    | {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 5.0},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 24, "n_positions": 64},
     "granite": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "logits_scaling": 4.0},
 }
@@ -43,9 +44,7 @@ def prompts(count: int) -> list[Prompt]:
     return [Prompt(f"train:{i}", f"{i}+{i * i}=" if i % 2 else f"{i}+1+{i}=", {"answer": str(i)}) for i in range(count)]
 
 
-def rollouts(
-    actor: Policy, *, questions: int = 4, answers: int = 4, seed: int = 0, longest: int = 9
-) -> list[Rollout]:
+def rollouts(actor: Policy, *, questions: int = 4, answers: int = 4, seed: int = 0, longest: int = 9) -> list[Rollout]:
     """Random answers of different lengths with random rewards, as if sampled."""
     generator = torch.Generator().manual_seed(seed)
     vocabulary = len(actor.text.tokenizer)

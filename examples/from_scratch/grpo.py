@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
 TINY = Path(__file__).resolve().parents[2] / "src" / "scoreline" / "models" / "tiny"
+DEFAULTS = {"model": str(TINY), "steps": 40, "prompts": 32, "group": 8, "mu": 4, "budget": 32, "seed": 0, "lr": 1e-4}
 
 
 class Samples(NamedTuple):
@@ -70,11 +71,17 @@ def sample(model: Any, tokens: Tensor, present: Tensor, eos: int, budget: int) -
     return Samples(tokens, present, width)
 
 
-def logprobs(model: Any, samples: Samples) -> Tensor:
-    """log pi(o_t | q, o_<t) of the answers' tokens, [n, t]. The logits before a token are those that predict it."""
+def before(model: Any, samples: Samples) -> Tensor:
+    """What a model says before it sees each token of the answers: [n, t, v]."""
     tokens, present, width = samples
-    logits = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
-    return logits[:, width - 1 : -1].log_softmax(-1).gather(-1, tokens[:, width:, None]).squeeze(-1)
+    out = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
+    return torch.as_tensor(out[:, width - 1 : -1])
+
+
+def logprobs(model: Any, samples: Samples) -> Tensor:
+    """The answers' log pi(o_t | q, o_<t), [n, t]."""
+    answers = samples.tokens[:, samples.width :, None]
+    return before(model, samples).log_softmax(-1).gather(-1, answers).squeeze(-1)
 
 
 def advantages(rewards: Tensor, group: int) -> Tensor:
@@ -102,14 +109,14 @@ def step(
     group: int,
     mu: int,
 ) -> list[float]:
-    """mu updates on the same answers. pi_old stands still meanwhile, and the clip says when they are used up."""
+    """Makes mu updates on the same answers. pi_old stands still meanwhile, and the clip says when they are used up."""
     advantage, losses = advantages(rewards, group), []
     with torch.no_grad():
         old, ref = logprobs(policy, samples), logprobs(reference, samples)
     for _ in range(mu):
         optimizer.zero_grad()
         value = loss(logprobs(policy, samples), old, ref, advantage, samples.mask)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         losses.append(value.item())
@@ -119,10 +126,10 @@ def step(
 def main() -> None:
     """Ask, sample, score, update; again and again."""
     parser = argparse.ArgumentParser(description="GRPO on sums, on one page.")
-    parser.add_argument("--model", default=str(TINY), help="a Hugging Face folder")
-    for name, value in {"steps": 40, "prompts": 32, "group": 8, "mu": 4, "budget": 32, "seed": 0, "lr": 1e-4}.items():
+    for name, value in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     args = parser.parse_args()
+    logging.set_verbosity_error()
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model, padding_side="left")
@@ -138,9 +145,7 @@ def main() -> None:
         rewards = torch.tensor([reward(answer, wanted) for answer, (_, wanted) in zip(answers, asked, strict=True)])
         losses = step(policy, reference, optimizer, samples, rewards, args.group, args.mu)
         length = samples.mask.sum(1).float().mean()
-        print(
-            f"step {number:3d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True
-        )
+        print(f"{number:4d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True)
     print(f"for example: {asked[0][0]}{answers[0]}")
 
 

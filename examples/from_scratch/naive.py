@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
 TINY = Path(__file__).resolve().parents[2] / "src" / "scoreline" / "models" / "tiny"
+DEFAULTS = {"model": str(TINY), "steps": 40, "prompts": 256, "budget": 32, "seed": 0, "lr": 1e-4}
 
 
 class Samples(NamedTuple):
@@ -68,11 +69,17 @@ def sample(model: Any, tokens: Tensor, present: Tensor, eos: int, budget: int) -
     return Samples(tokens, present, width)
 
 
-def logprobs(model: Any, samples: Samples) -> Tensor:
-    """log pi(o_t | q, o_<t) of the answers' tokens, [n, t]. The logits before a token are those that predict it."""
+def before(model: Any, samples: Samples) -> Tensor:
+    """What a model says before it sees each token of the answers: [n, t, v]."""
     tokens, present, width = samples
-    logits = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
-    return logits[:, width - 1 : -1].log_softmax(-1).gather(-1, tokens[:, width:, None]).squeeze(-1)
+    out = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
+    return torch.as_tensor(out[:, width - 1 : -1])
+
+
+def logprobs(model: Any, samples: Samples) -> Tensor:
+    """The answers' log pi(o_t | q, o_<t), [n, t]."""
+    answers = samples.tokens[:, samples.width :, None]
+    return before(model, samples).log_softmax(-1).gather(-1, answers).squeeze(-1)
 
 
 def advantages(rewards: Tensor) -> Tensor:
@@ -89,7 +96,7 @@ def step(policy: Any, optimizer: torch.optim.Optimizer, samples: Samples, reward
     """One update. The answers are stale after it: log pi is no longer that of the model that wrote them."""
     optimizer.zero_grad()
     value = loss(logprobs(policy, samples), advantages(rewards), samples.mask)
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
     optimizer.step()
     return [value.item()]
@@ -98,10 +105,10 @@ def step(policy: Any, optimizer: torch.optim.Optimizer, samples: Samples, reward
 def main() -> None:
     """Ask, sample, score, update; again and again."""
     parser = argparse.ArgumentParser(description="Naive reinforcement on sums, on one page.")
-    parser.add_argument("--model", default=str(TINY), help="a Hugging Face folder")
-    for name, value in {"steps": 40, "prompts": 256, "budget": 32, "seed": 0, "lr": 1e-4}.items():
+    for name, value in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     args = parser.parse_args()
+    logging.set_verbosity_error()
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model, padding_side="left")
@@ -116,9 +123,7 @@ def main() -> None:
         rewards = torch.tensor([reward(answer, wanted) for answer, (_, wanted) in zip(answers, asked, strict=True)])
         losses = step(policy, optimizer, samples, rewards)
         length = samples.mask.sum(1).float().mean()
-        print(
-            f"step {number:3d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True
-        )
+        print(f"{number:4d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True)
     print(f"for example: {asked[0][0]}{answers[0]}")
 
 

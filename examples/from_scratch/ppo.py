@@ -21,10 +21,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer, logging
 
 TINY = Path(__file__).resolve().parents[2] / "src" / "scoreline" / "models" / "tiny"
+DEFAULTS = {
+    "model": str(TINY),
+    "steps": 40,
+    "prompts": 256,
+    "mu": 4,
+    "budget": 32,
+    "seed": 0,
+    "lr": 1e-4,
+    "critic_lr": 3e-4,
+}
 
 
 class Samples(NamedTuple):
@@ -70,26 +80,17 @@ def sample(model: Any, tokens: Tensor, present: Tensor, eos: int, budget: int) -
     return Samples(tokens, present, width)
 
 
-def logprobs(model: Any, samples: Samples) -> Tensor:
-    """log pi(o_t | q, o_<t) of the answers' tokens, [n, t]. The logits before a token are those that predict it."""
+def before(model: Any, samples: Samples) -> Tensor:
+    """What a model says before it sees each token of the answers: [n, t, v]."""
     tokens, present, width = samples
-    logits = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
-    return logits[:, width - 1 : -1].log_softmax(-1).gather(-1, tokens[:, width:, None]).squeeze(-1)
+    out = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
+    return torch.as_tensor(out[:, width - 1 : -1])
 
 
-class Critic(nn.Module):
-    """V(s_t) before each token, [n, t]: the policy's body with a number for a head, zero at first."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.body, self.head = copy.deepcopy(policy.base_model), nn.Linear(policy.config.hidden_size, 1)
-        for parameter in self.head.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, samples: Samples) -> Tensor:
-        tokens, present, width = samples
-        states = self.body(tokens, attention_mask=present, position_ids=places(present), use_cache=False)[0]
-        return self.head(states[:, width - 1 : -1]).squeeze(-1)
+def logprobs(model: Any, samples: Samples) -> Tensor:
+    """The answers' log pi(o_t | q, o_<t), [n, t]."""
+    answers = samples.tokens[:, samples.width :, None]
+    return before(model, samples).log_softmax(-1).gather(-1, answers).squeeze(-1)
 
 
 def charged(rewards: Tensor, old: Tensor, ref: Tensor, mask: Tensor, *, beta: float = 0.05) -> Tensor:
@@ -115,17 +116,19 @@ def loss(logp: Tensor, old: Tensor, values: Tensor, advantage: Tensor, returns: 
     return ((0.5 * (values - returns) ** 2 - gain) * mask).sum() / mask.sum()
 
 
-def step(models: tuple[Any, Any, Critic], optimizer: Any, samples: Samples, rewards: Tensor, mu: int) -> list[float]:
-    """mu updates of policy and critic on the same answers. pi_old, A and R stand still meanwhile."""
+def step(models: tuple[Any, Any, Any], optimizer: Any, samples: Samples, rewards: Tensor, mu: int) -> list[float]:
+    """Makes mu updates of policy and critic on the same answers. pi_old, A and R stand still meanwhile."""
     policy, reference, critic = models
     losses: list[float] = []
     with torch.no_grad():
-        old, ref, values = logprobs(policy, samples), logprobs(reference, samples), critic(samples)
+        old, ref, values = logprobs(policy, samples), logprobs(reference, samples), before(critic, samples)[..., 0]
         advantage = advantages(charged(rewards, old, ref, samples.mask), values, samples.mask)
     for _ in range(mu):
         optimizer.zero_grad()
-        total = loss(logprobs(policy, samples), old, critic(samples), advantage, advantage + values, samples.mask)
-        total.backward()
+        total = loss(
+            logprobs(policy, samples), old, before(critic, samples)[..., 0], advantage, advantage + values, samples.mask
+        )
+        total.backward()  # type: ignore[no-untyped-call]
         for model in (policy, critic):
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -136,24 +139,18 @@ def step(models: tuple[Any, Any, Critic], optimizer: Any, samples: Samples, rewa
 def main() -> None:
     """Ask, sample, score, update; again and again."""
     parser = argparse.ArgumentParser(description="PPO on sums, on one page.")
-    parser.add_argument("--model", default=str(TINY), help="a Hugging Face folder")
-    for name, value in {
-        "steps": 40,
-        "prompts": 256,
-        "mu": 4,
-        "budget": 32,
-        "seed": 0,
-        "lr": 1e-4,
-        "critic_lr": 3e-4,
-    }.items():
+    for name, value in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     args = parser.parse_args()
+    logging.set_verbosity_error()
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model, padding_side="left")
     policy = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
-    models = policy, copy.deepcopy(policy), Critic(policy)
-    groups = [{"params": policy.parameters()}, {"params": models[2].parameters(), "lr": args.critic_lr}]
+    critic = AutoModelForTokenClassification.from_pretrained(args.model, num_labels=1, dtype=torch.float32).eval()
+    torch.nn.init.zeros_(critic.score.weight)  # no opinion at first
+    models = policy, copy.deepcopy(policy), critic
+    groups = [{"params": policy.parameters()}, {"params": critic.parameters(), "lr": args.critic_lr}]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, weight_decay=0.0)
     for number in range(1, args.steps + 1):
         asked = [question(rng) for _ in range(args.prompts)]
@@ -164,9 +161,7 @@ def main() -> None:
         rewards = torch.tensor([reward(answer, wanted) for answer, (_, wanted) in zip(answers, asked, strict=True)])
         losses = step(models, optimizer, samples, rewards, args.mu)
         length = samples.mask.sum(1).float().mean()
-        print(
-            f"step {number:3d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True
-        )
+        print(f"{number:4d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True)
     print(f"for example: {asked[0][0]}{answers[0]}")
 
 

@@ -44,7 +44,10 @@ def test_the_learner_agrees_with_the_sampler(architecture: str) -> None:
     asked = requests(actor, 4, 2)
     done = LocalEngine(actor).generate(asked, SAMPLING)
     prompts = parts.prompts(4)
-    made = [Rollout(prompts[i // 2], r.prompt_ids, c, "", Reward(0.0), i // 2) for i, (r, c) in enumerate(zip(asked, done, strict=True))]
+    made = [
+        Rollout(prompts[i // 2], r.prompt_ids, c, "", Reward(0.0), i // 2)
+        for i, (r, c) in enumerate(zip(asked, done, strict=True))
+    ]
     batch = collate(made)
     with torch.no_grad():
         logp, entropy = actor.logprobs(actor.states(batch), batch, temperature=1.0)
@@ -57,7 +60,9 @@ def test_the_learner_agrees_with_the_sampler(architecture: str) -> None:
 def test_greedy_answers_are_those_of_generate(architecture: str) -> None:
     actor = parts.policy(architecture)
     asked = requests(actor, 4, 1)
-    for request, completion in zip(asked, LocalEngine(actor).generate(asked, replace(SAMPLING, temperature=0.0)), strict=True):
+    for request, completion in zip(
+        asked, LocalEngine(actor).generate(asked, replace(SAMPLING, temperature=0.0)), strict=True
+    ):
         ids = torch.tensor([list(request.prompt_ids)])
         told = {"do_sample": False, "max_new_tokens": 12, "pad_token_id": 0, "eos_token_id": list(actor.text.eos_ids)}
         expected = actor.model.generate(ids, attention_mask=torch.ones_like(ids), **told)[0, ids.shape[1] :]

@@ -85,9 +85,7 @@ def test_a_missing_file_is_named(tmp_path: Path, learner: LocalLearner, broken: 
         Checkpoints(tmp_path).restore(path, learner)
 
 
-def test_no_space_left_stops_with_a_reason_and_keeps_the_last_checkpoint(
-    tmp_path: Path, learner: LocalLearner
-) -> None:
+def test_no_space_left_stops_with_a_reason_and_keeps_the_last_checkpoint(tmp_path: Path, learner: LocalLearner) -> None:
     kept = Checkpoints(tmp_path)
     kept.save(1, learner, {})
 

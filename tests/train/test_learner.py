@@ -61,7 +61,9 @@ def test_micro_batches_change_nothing(name: str) -> None:
 def test_the_order_of_rows_changes_nothing() -> None:
     batch = collate(parts.rollouts(parts.policy()))
     shuffled = batch.rows(torch.randperm(len(batch)))
-    norms = [m.update(prepared(m, b), Update())["grad_norm"] for m, b in ((learner(ppo), batch), (learner(ppo), shuffled))]
+    norms = [
+        m.update(prepared(m, b), Update())["grad_norm"] for m, b in ((learner(ppo), batch), (learner(ppo), shuffled))
+    ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""The composition root: from a configuration to the parts of the loop. Everything that can be refused is refused here."""
+"""The composition root: from a configuration to the parts of the loop. What can be refused is refused here."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from scoreline.types import Prompt, Report, Request
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
-class Interrupted(ScorelineError):
+class Interrupted(ScorelineError):  # noqa: N818 - it is the end of a run, not a fault
     """The run was told to stop, and wrote a checkpoint. `code` is the exit status."""
 
     code = 130

@@ -44,7 +44,7 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Batch, states: Float[Tensor, "n s d"] | None) -> Float[Tensor, "n s"]:
-        """V before each token and after the last one: [n, t + 1]. A critic without a trunk reads the policy's states."""
+        """V before each token and after the last: [n, t + 1]. A critic without a trunk reads the policy's states."""
         if self.trunk is not None:
             states = answer_states(self.trunk, batch)
         values: Tensor = self.head(states).squeeze(-1).float()
@@ -65,9 +65,8 @@ def make_critic(config: CriticConfig, policy: Policy, *, trust_remote_code: bool
     """A critic for this policy, on its device."""
     trunk: Any = None
     if config.kind == "separate":
-        source = (
-            policy.model if config.path is None else load_causal_lm(config.path, trust_remote_code=trust_remote_code)
-        )
+        given = config.path
+        source = policy.model if given is None else load_causal_lm(given, trust_remote_code=trust_remote_code)
         trunk = copy.deepcopy(source.base_model)
     width = (policy.model if trunk is None else trunk).config.get_text_config().hidden_size
     return Critic(trunk, width).to(policy.device, torch.float32).eval()

@@ -1,4 +1,4 @@
-"""Token-by-token decoding of many answers, through transformers' cache classes: each prompt is computed once a group."""
+"""Decoding of many answers token by token, through transformers' cache classes: one prefill a prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ReservedLayer(DynamicLayer):
     """Keys and values in memory reserved for the whole answer, so that a step copies one token and not the past."""
 
     def __init__(self, capacity: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.capacity = capacity
         self.room_keys: Tensor
         self.room_values: Tensor
@@ -38,6 +38,8 @@ class ReservedLayer(DynamicLayer):
 
     def pick(self, rows: Tensor) -> None:
         """Keep these rows, which may repeat."""
+        assert self.keys is not None
+        assert self.values is not None
         end = self.get_seq_length()
         self.room_keys = reserve(self.keys, self.capacity, rows)
         self.room_values = reserve(self.values, self.capacity, rows)
@@ -70,9 +72,12 @@ class Decoder:
         self.logits = self._forward(tokens, (self.seen[:, :width].cumsum(1) - 1).clamp(min=0))
 
     def pick(self, rows: Int[Tensor, " m"]) -> None:
-        """Go on with these rows, which may repeat: to fan a prompt out into its group, or to drop answers that ended."""
+        """Go on with these rows, which may repeat: fan a prompt out into its group, or drop answers that ended."""
         for layer in self.cache.layers:
-            layer.pick(rows) if isinstance(layer, ReservedLayer) else layer.batch_select_indices(rows)
+            if isinstance(layer, ReservedLayer):
+                layer.pick(rows)
+            else:
+                layer.batch_select_indices(rows)  # type: ignore[union-attr]
         self.lengths, self.seen, self.logits = self.lengths[rows], self.seen[rows], self.logits[rows]
 
     def step(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n v"]:

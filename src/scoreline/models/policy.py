@@ -1,9 +1,10 @@
-"""The policy pi(o_t | q, o_<t): a causal language model, its states at the answer's positions, its log-probabilities."""
+"""The policy pi(o_t | q, o_<t): a causal language model, its states at the answer, its log-probabilities."""
 
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ class Policy:
 
     def states(self, batch: Batch) -> Float[Tensor, "n s d"]:
         """The hidden states s_0 .. s_t before each answer token and after the last one: [n, t + 1, d]."""
-        return answer_states(self.model.base_model, batch)
+        with self._recomputing():
+            return answer_states(self.model.base_model, batch)
 
     def logprobs(
         self, states: Float[Tensor, "n s d"], batch: Batch, *, temperature: float, entropy_gradient: bool = False
@@ -71,7 +73,8 @@ class Policy:
 
     def logits(self, states: Float[Tensor, "m d"]) -> Float[Tensor, "m v"]:
         """Next-token logits in fp32."""
-        return self.head(states).float()
+        logits: Tensor = self.head(states)
+        return logits.float()
 
     def frozen(self) -> Policy:
         """A copy that never learns: the reference model."""
@@ -82,6 +85,19 @@ class Policy:
         """An ordinary Hugging Face folder, which `AutoModelForCausalLM.from_pretrained` loads."""
         self.model.save_pretrained(folder, safe_serialization=True)
         self.text.tokenizer.save_pretrained(folder)
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        # The library's layers recompute only in training mode, and refuse a cache then. Dropout must stay off, so the
+        # mode is set on these layers alone, for passes that will be differentiated.
+        layers = [m for m in self.model.modules() if getattr(m, "gradient_checkpointing", False)]
+        for layer in layers if torch.is_grad_enabled() else []:
+            layer.training = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
 
     def _own_logprobs(
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool

@@ -50,7 +50,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """The same held-out prompts and the same random numbers at every evaluation, so that two of them can be compared."""
+    """The same held-out prompts and random numbers at every evaluation, so that two of them can be compared."""
 
     sampler: Sampler
     prompts: Sequence[Encoded]

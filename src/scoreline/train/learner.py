@@ -135,7 +135,7 @@ class LocalLearner:
         with self.policy.compute():
             for _, micro in self._micro_batches(batch):
                 loss = self._loss(micro, beta)
-                loss.total.backward()  # type: ignore[no-untyped-call]
+                loss.total.backward()
                 totals.update(self._noted(loss))
         tokens = max(int(batch.mask.sum()), 1)
         return {name: value if name.startswith("loss") else value / tokens for name, value in totals.items()}

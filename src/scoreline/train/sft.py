@@ -158,7 +158,7 @@ def accumulate(policy: Policy, batch: Sequence[Row], micro_batch_size: int) -> M
     for start in range(0, len(batch), micro_batch_size):
         logits, answers = predict(policy, by_length[start : start + micro_batch_size])
         part = cross_entropy(logits, answers, reduction="sum") / total
-        part.backward()  # type: ignore[no-untyped-call]
+        part.backward()
         loss += float(part.detach())
         right += int((logits.argmax(-1) == answers).sum()) / total
     return {"loss": loss, "mean_token_accuracy": right}

@@ -1,0 +1,65 @@
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+SMOLLM2 ?= .models/smollm2
+SHARED ?= ../shared
+
+.PHONY: quickstart test lint learn oracles bench table clean
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+quickstart: $(VENV)/ready   ## GRPO on the embedded model: evaluation, training, evaluation, report
+	$(BIN)/scoreline train recipes/quickstart.toml --overwrite
+
+test: $(VENV)/ready   ## the default suite; two workers of one thread each, for two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+learn: $(VENV)/ready   ## every algorithm must learn the embedded task; about a minute each
+	$(BIN)/python -m pytest -q -m learning tests/learning
+
+$(SMOLLM2)/DONE:   ## a real chat model, where the maker's script lies beside this checkout
+	$(PYTHON) -m venv .models/env
+	.models/env/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	.models/env/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt transformers accelerate gguf
+	.models/env/bin/python $(SHARED)/models/get_smollm2.py $(SMOLLM2)
+
+real: $(VENV)/ready $(SMOLLM2)/DONE   ## the same suite of parts on SmolLM2-135M-Instruct
+	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) $(BIN)/python -m pytest -q tests/real
+
+oracles:   ## make the other libraries' numbers again, in environments of their own, and compare with the committed ones
+	$(PYTHON) -m venv .oracles/rl
+	.oracles/rl/bin/pip install -q torch==2.13.0
+	.oracles/rl/bin/pip install -q --no-deps verl==0.9.1 openrlhf==0.11.2
+	.oracles/rl/bin/pip install -q transformers==5.23.0 tensordict==0.10.0 ray==2.60.0 omegaconf==2.3.1 codetiming orjson \
+		pyvers cloudpickle dill msgpack jsonschema accelerate==1.15.0 datasets==5.2.0 pandas hydra-core einops
+	$(PYTHON) -m venv .oracles/trl
+	.oracles/trl/bin/pip install -q torch==2.13.0
+	.oracles/trl/bin/pip install -q trl==1.16.0 transformers==5.23.0 accelerate==1.15.0 datasets==5.2.0
+	.oracles/rl/bin/python tests/oracles/make_numbers.py verl --check
+	.oracles/rl/bin/python tests/oracles/make_numbers.py openrlhf --check
+	.oracles/trl/bin/python tests/oracles/make_numbers.py trl --check
+
+table: $(VENV)/ready   ## the README's table: the quickstart with seeds 0, 1, 2
+	$(BIN)/python benchmarks/quickstart_table.py
+
+.bench/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .bench
+	.bench/bin/pip install -q -c constraints.txt torch
+	.bench/bin/pip install -q -c constraints.txt trl==1.16.0 -e .
+	touch $@
+
+bench: .bench/ready   ## our step against TRL's, alternating in one process
+	.bench/bin/python benchmarks/step.py --workload tiny
+	.bench/bin/python benchmarks/step.py --workload smollm2 --model $(SMOLLM2)
+
+clean:
+	rm -rf $(VENV) .oracles .bench .models .pytest_cache .mypy_cache .ruff_cache .hypothesis
