@@ -44,7 +44,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--trl", choices=("amp", "fp32", "bf16"), default="amp", help="TRL's: amp is its default, bf16 is pure bf16")
     add("--beta", type=float, default=0.0, help="KL coefficient of both; 0 has no reference model")
     add("--prompts", type=int, nargs="+", help="prompts a step, one comparison each")
-    add("--micro-batch", type=int, help="rows that go through the model at once in training, for both")
+    add("--micro-batch", type=int, help="rows that go through the model at once in training")
+    add("--trl-micro-batch", type=int, help="the same for TRL; without it --micro-batch")
     add("--steps", type=int, default=5, help="timed steps of each side; 0 with --memory measures memory alone")
     add("--warmup", type=int, default=2, help="steps of each side that do not count")
     add("--threads", type=int, help="torch threads; without it OMP_NUM_THREADS, or all cores")
@@ -75,10 +76,12 @@ def compare(args: argparse.Namespace, prompts: int) -> dict[str, Any]:
     setup = make_setup(args, prompts)
     ours, trl = alternate(setup)
     told = versus(ours, trl)
-    how = f"Scoreline {args.precision}, TRL {args.trl}, beta {args.beta:g}, {setup.workload.micro_batch} rows at once"
-    print(f"\n{table(f'{setup.workload.title}; {how}', told)}\n", flush=True)
+    work = setup.workload
+    sides = (f"Scoreline {args.precision}, {work.micro_batch} rows at once", f"TRL {args.trl}, {work.trl_micro_batch}")
+    how = f"{'; '.join(sides)}; beta {args.beta:g}"
+    print(f"\n{table(f'{work.title}; {how}', told)}\n", flush=True)
     steps = {"ours": [step.record() for step in ours], "trl": [step.record() for step in trl]}
-    return {"workload": asdict(setup.workload), "medians": asdict(told), "steps": steps}
+    return {"workload": asdict(work), "medians": asdict(told), "steps": steps}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

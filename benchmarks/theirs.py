@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from datasets import Dataset
 from figures import Step
 from rewards import share_of_vowels
 from transformers import PrinterCallback, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 from workload import SEED, Setup, Workload
 
 from scoreline.environments.verify import BUILTINS
@@ -27,7 +28,7 @@ class Stopwatch:
     """Seconds by name, since the last `clear`."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def around(self, owner: Any, method: str, name: Callable[[], str]) -> None:
         """From now on, count the seconds of this object's method under the name that it has when it is called."""
@@ -44,7 +45,7 @@ class Stopwatch:
         setattr(owner, method, timed)
 
 
-class Rounds(TrainerCallback):  # type: ignore[misc]
+class Rounds(TrainerCallback):
     """Times the trainer's steps from the end of one to the end of the next; `between` runs outside of both."""
 
     def __init__(self, watch: Stopwatch, sampled: list[Any], between: Callable[[], None]) -> None:
@@ -85,7 +86,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
         self.started = time.perf_counter()
 
 
-def parts(seconds: Counter[str], whole: float) -> dict[str, float]:
+def parts(seconds: Mapping[str, float], whole: float) -> dict[str, float]:
     """Forward and backward passes, clipping and the optimiser are the update, as they are in Scoreline's step."""
     shared = {
         "generation": seconds["generation"],
@@ -98,9 +99,10 @@ def parts(seconds: Counter[str], whole: float) -> dict[str, float]:
 
 def run(setup: Setup, folder: Path, between: Callable[[], None]) -> list[Step]:
     """All steps of the setup; after each, `between`."""
-    watch, sampled = Stopwatch(), []
+    watch = Stopwatch()
+    sampled: list[Any] = []
     rounds = Rounds(watch, sampled, between)
-    trainer = GRPOTrainer(
+    trainer: Any = GRPOTrainer(
         model=setup.workload.model,
         reward_funcs=reward(setup.workload),
         args=configuration(setup, folder),
@@ -124,8 +126,8 @@ def configuration(setup: Setup, folder: Path) -> GRPOConfig:
         model_init_kwargs={"dtype": "bfloat16" if setup.trl == "bf16" else "float32"},
         gradient_checkpointing=False,
         max_steps=setup.rounds,
-        per_device_train_batch_size=work.micro_batch,
-        gradient_accumulation_steps=work.rows // work.micro_batch,
+        per_device_train_batch_size=work.trl_micro_batch,
+        gradient_accumulation_steps=work.rows // work.trl_micro_batch,
         num_generations=work.answers,
         num_iterations=1,
         max_completion_length=work.budget,
@@ -156,7 +158,7 @@ def reward(work: Workload) -> Callable[..., Any]:
     return scored
 
 
-def watched(trainer: GRPOTrainer, watch: Stopwatch, sampled: list[Any]) -> None:
+def watched(trainer: Any, watch: Stopwatch, sampled: list[Any]) -> None:
     """Put stopwatches around the trainer's methods, and note what it samples."""
     inner = trainer._generate_single_turn
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from figures import Step
 from transformers.utils.logging import disable_progress_bar
-from workload import WORKLOADS, Setup, Workload, questions
+from workload import WORKLOADS, Setup, questions
 
 from scoreline.reports.memory import peak_rss_mb
 
@@ -29,17 +29,16 @@ disable_progress_bar()
 
 def make_setup(args: Namespace, prompts: int) -> Setup:
     """What the command line asks for, with this many prompts a step."""
-    work = sized(WORKLOADS[args.workload](args.model, prompts), args.micro_batch)
+    work = WORKLOADS[args.workload](args.model, prompts)
+    work = replace(
+        work,
+        micro_batch=args.micro_batch or work.micro_batch,
+        trl_micro_batch=args.trl_micro_batch or args.micro_batch or work.trl_micro_batch,
+    )
+    if work.rows % work.trl_micro_batch:
+        raise SystemExit(f"TRL's micro-batch of {work.trl_micro_batch} must divide the {work.rows} answers of a step.")
     rows = questions(work, prompts * (args.warmup + args.steps), args.gsm8k)
     return Setup(work, rows, args.steps, args.warmup, args.beta, args.precision, args.trl)
-
-
-def sized(work: Workload, micro_batch: int | None) -> Workload:
-    """The workload with another micro-batch. TRL's accumulation asks for one that divides the answers of a step."""
-    chosen = replace(work, micro_batch=micro_batch or work.micro_batch)
-    if chosen.rows % chosen.micro_batch:
-        raise SystemExit(f"--micro-batch {chosen.micro_batch} does not divide the {chosen.rows} answers of a step.")
-    return chosen
 
 
 def alternate(setup: Setup) -> tuple[list[Step], list[Step]]:

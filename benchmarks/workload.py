@@ -42,7 +42,7 @@ class Workload:
     """A GRPO step: `prompts` questions, `answers` to each, `budget` tokens an answer, one optimiser update.
 
     `fixed_length`: no answer ends before its budget, so that both sides sample the same number of tokens.
-    `micro_batch` rows go through the model at once in training.
+    `micro_batch` and `trl_micro_batch` rows go through the model at once in training.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Workload:
     answers: int
     budget: int
     micro_batch: int
+    trl_micro_batch: int
     learning_rate: float
     reward: str
     fixed_length: bool
@@ -96,8 +97,8 @@ class Setup:
 
 def tiny(model: str | None, prompts: int) -> Workload:
     """The embedded model and its sums. Answers end when the model ends them."""
-    reward = "arithmetic_answer"
-    return Workload("tiny", resolve(model or "tiny"), prompts, 8, 32, prompts * 8, 1e-4, reward, fixed_length=False)
+    path, rows = resolve(model or "tiny"), prompts * 8
+    return Workload("tiny", path, prompts, 8, 32, rows, rows, 1e-4, "arithmetic_answer", fixed_length=False)
 
 
 def smollm2(model: str | None, prompts: int) -> Workload:
@@ -106,7 +107,7 @@ def smollm2(model: str | None, prompts: int) -> Workload:
     if path is None:
         raise SystemExit("Where is SmolLM2-135M-Instruct? Give --model FOLDER or set SCORELINE_SMOLLM2.")
     reward = f"{Path(__file__).resolve().parent / 'rewards.py'}:share_of_vowels"
-    return Workload("smollm2", resolve(path), prompts, 8, 64, 16, 1e-5, reward, fixed_length=True)
+    return Workload("smollm2", resolve(path), prompts, 8, 64, 16, 16, 1e-5, reward, fixed_length=True)
 
 
 WORKLOADS = {"tiny": tiny, "smollm2": smollm2}

@@ -22,32 +22,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer, logging
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
-TINY = Path(__file__).resolve().parents[2] / "src" / "scoreline" / "models" / "tiny"
-DEFAULTS = {
-    "model": str(TINY),
-    "steps": 40,
-    "prompts": 256,
-    "mu": 4,
-    "budget": 32,
-    "seed": 0,
-    "lr": 1e-4,
-    "critic_lr": 3e-4,
-}
+TINY = str(Path(__file__).resolve().parents[2] / "src/scoreline/models/tiny")
+DEFAULTS = {"model": TINY, "steps": 40, "prompts": 256, "mu": 4, "budget": 32, "seed": 0, "lr": 1e-4, "critic_lr": 3e-4}
 
 
 class Samples(NamedTuple):
-    """Answers to questions. `tokens` [n, p + t]; `present` is 1 on tokens and 0 on padding; `width` is p."""
+    """Answers to questions."""
 
-    tokens: Tensor
-    present: Tensor
-    width: int
-
-    @property
-    def mask(self) -> Tensor:
-        """[n, t]: the tokens that the model wrote, its end token included."""
-        return self.present[:, self.width :]
+    tokens: Tensor  # [n, p + t], questions padded on the left, answers on the right
+    present: Tensor  # [n, p + t], 1 on tokens and 0 on padding
+    mask: Tensor  # [n, t], 1 on the tokens that the model wrote, its end token included
 
 
 def question(rng: random.Random) -> tuple[str, int]:
@@ -61,36 +47,32 @@ def reward(answer: str, wanted: int) -> float:
     return float(answer.rpartition("#")[1:] == ("#", str(wanted)))
 
 
-def places(present: Tensor) -> Tensor:
-    """Each token's position in its row; prompts are padded on the left."""
-    return (present.cumsum(1) - 1).clamp(min=0)
-
-
 @torch.no_grad()
 def sample(model: Any, tokens: Tensor, present: Tensor, eos: int, budget: int) -> Samples:
     """o_t ~ pi(. | q, o_<t), token by token, until every answer has ended or the budget is spent."""
     width, fresh, cache = tokens.shape[1], tokens, None
     running = torch.ones_like(tokens[:, :1])
     while running.any() and tokens.shape[1] < width + budget:
-        at = places(present)[:, -fresh.shape[1] :]
+        at = (present.cumsum(1) - 1).clamp(min=0)[:, -fresh.shape[1] :]
         out = model(fresh, attention_mask=present, position_ids=at, past_key_values=cache, use_cache=True)
         cache, fresh = out.past_key_values, torch.multinomial(out.logits[:, -1].softmax(-1), 1)
         tokens, present = torch.cat([tokens, fresh], 1), torch.cat([present, running], 1)
         running = running * (fresh != eos)
-    return Samples(tokens, present, width)
+    return Samples(tokens, present, present[:, width:])
 
 
 def before(model: Any, samples: Samples) -> Tensor:
     """What a model says before it sees each token of the answers: [n, t, v]."""
-    tokens, present, width = samples
-    out = model(tokens, attention_mask=present, position_ids=places(present), use_cache=False).logits
-    return torch.as_tensor(out[:, width - 1 : -1])
+    tokens, present, mask = samples
+    at = (present.cumsum(1) - 1).clamp(min=0)
+    logits: Tensor = model(tokens, attention_mask=present, position_ids=at, use_cache=False).logits
+    return logits[:, -1 - mask.shape[1] : -1]
 
 
 def logprobs(model: Any, samples: Samples) -> Tensor:
     """The answers' log pi(o_t | q, o_<t), [n, t]."""
-    answers = samples.tokens[:, samples.width :, None]
-    return before(model, samples).log_softmax(-1).gather(-1, answers).squeeze(-1)
+    written = samples.tokens[:, -samples.mask.shape[1] :, None]
+    return before(model, samples).log_softmax(-1).gather(-1, written).squeeze(-1)
 
 
 def charged(rewards: Tensor, old: Tensor, ref: Tensor, mask: Tensor, *, beta: float = 0.05) -> Tensor:
@@ -117,18 +99,17 @@ def loss(logp: Tensor, old: Tensor, values: Tensor, advantage: Tensor, returns: 
 
 
 def step(models: tuple[Any, Any, Any], optimizer: Any, samples: Samples, rewards: Tensor, mu: int) -> list[float]:
-    """Makes mu updates of policy and critic on the same answers. pi_old, A and R stand still meanwhile."""
+    """`mu` updates of policy and critic on the same answers. pi_old, A and R stand still meanwhile."""
     policy, reference, critic = models
-    losses: list[float] = []
+    losses = []
     with torch.no_grad():
         old, ref, values = logprobs(policy, samples), logprobs(reference, samples), before(critic, samples)[..., 0]
         advantage = advantages(charged(rewards, old, ref, samples.mask), values, samples.mask)
+    judged = advantage, advantage + values, samples.mask
     for _ in range(mu):
         optimizer.zero_grad()
-        total = loss(
-            logprobs(policy, samples), old, before(critic, samples)[..., 0], advantage, advantage + values, samples.mask
-        )
-        total.backward()  # type: ignore[no-untyped-call]
+        total = loss(logprobs(policy, samples), old, before(critic, samples)[..., 0], *judged)
+        total.backward()
         for model in (policy, critic):
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -142,13 +123,12 @@ def main() -> None:
     for name, value in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     args = parser.parse_args()
-    logging.set_verbosity_error()
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model, padding_side="left")
     policy = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     critic = AutoModelForTokenClassification.from_pretrained(args.model, num_labels=1, dtype=torch.float32).eval()
-    torch.nn.init.zeros_(critic.score.weight)  # no opinion at first
+    torch.nn.init.zeros_(critic.score.weight)  # a new head, without an opinion
     models = policy, copy.deepcopy(policy), critic
     groups = [{"params": policy.parameters()}, {"params": critic.parameters(), "lr": args.critic_lr}]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, weight_decay=0.0)
@@ -156,11 +136,11 @@ def main() -> None:
         asked = [question(rng) for _ in range(args.prompts)]
         prompts = tokenizer([text for text, _ in asked], padding=True, return_tensors="pt")
         samples = sample(policy, prompts.input_ids, prompts.attention_mask, tokenizer.eos_token_id, args.budget)
-        written = samples.tokens[:, samples.width :].where(samples.mask == 1, tokenizer.pad_token_id)
+        written = samples.tokens[:, -samples.mask.shape[1] :].where(samples.mask == 1, tokenizer.pad_token_id)
         answers = tokenizer.batch_decode(written, skip_special_tokens=True)
         rewards = torch.tensor([reward(answer, wanted) for answer, (_, wanted) in zip(answers, asked, strict=True)])
         losses = step(models, optimizer, samples, rewards, args.mu)
-        length = samples.mask.sum(1).float().mean()
+        length = samples.mask.sum() / len(asked)
         print(f"{number:4d}  reward {rewards.mean():.3f}  length {length:4.1f}  loss {losses[-1]:+.4f}", flush=True)
     print(f"for example: {asked[0][0]}{answers[0]}")
 

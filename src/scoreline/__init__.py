@@ -1,3 +1,54 @@
-"""Reinforcement learning for language models, one mechanism at a time."""
+"""Reinforcement learning for language models, one mechanism at a time.
+
+`import scoreline` is light: a name of the Python interface is imported from its own module when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from scoreline.config.launch import train as train
+    from scoreline.config.run import Run as Run
+    from scoreline.environments.prompts import Data as Data
+    from scoreline.environments.rewards import RewardSpec as RewardSpec
+    from scoreline.models.policy import Model as Model
+    from scoreline.objectives.objective import Objective as Objective
+    from scoreline.objectives.zoo import (
+        actor_critic as actor_critic,
+        dapo as dapo,
+        dr_grpo as dr_grpo,
+        grpo as grpo,
+        naive as naive,
+        ppo as ppo,
+        ppo_clip as ppo_clip,
+        rloo as rloo,
+    )
+    from scoreline.rollout.engine import Sampling as Sampling
+    from scoreline.train.plan import Plan as Plan
+
+_ZOO = ("naive", "actor_critic", "ppo_clip", "ppo", "grpo", "rloo", "dr_grpo", "dapo")
+_HOMES = {
+    "train": "scoreline.config.launch",
+    "Run": "scoreline.config.run",
+    "Data": "scoreline.environments.prompts",
+    "RewardSpec": "scoreline.environments.rewards",
+    "Model": "scoreline.models.policy",
+    "Objective": "scoreline.objectives.objective",
+    "Sampling": "scoreline.rollout.engine",
+    "Plan": "scoreline.train.plan",
+    **dict.fromkeys(_ZOO, "scoreline.objectives.zoo"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scoreline' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

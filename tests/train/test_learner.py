@@ -10,6 +10,7 @@ import torch
 
 from scoreline.errors import DivergenceError
 from scoreline.models.critic import CriticConfig, make_critic
+from scoreline.models.policy import recompute_activations
 from scoreline.objectives.divergences import EntropyBonus
 from scoreline.objectives.objective import Objective
 from scoreline.objectives.ratios import TruncatedImportance
@@ -181,3 +182,33 @@ def test_large_vocabularies_are_scored_in_chunks(monkeypatch: pytest.MonkeyPatch
         made = learner(replace(grpo, entropy=EntropyBonus(0.1)))
         norms.append(made.update(prepared(made, batch), Update())["grad_norm"])
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["separate", "shared"])
+def test_gradient_checkpointing_changes_memory_only(kind: str) -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    norms, passes = [], []
+    for checkpointed in (False, True):
+        made = learner(ppo, kind=kind)
+        if checkpointed:
+            recompute_activations(made.policy.model)
+        ready = prepared(made, batch)
+        layer = made.policy.model.base_model.layers[0].mlp
+        calls: list[int] = []
+        layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        norms.append(made.update(ready, Update())["grad_norm"])
+        passes.append(len(calls))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    assert passes == [1, 2], "each layer is computed again for the backward pass"
+
+
+def test_a_checkpointed_policy_still_samples_with_its_cache() -> None:
+    from scoreline.rollout.engine import Sampling
+    from scoreline.rollout.local import LocalEngine
+    from scoreline.types import Request
+
+    plain, recomputed = parts.policy(), parts.policy()
+    recompute_activations(recomputed.model)
+    asked = [Request((5, 6, 7), (0, i)) for i in range(4)]
+    done = [LocalEngine(p).generate(asked, Sampling(max_completion_length=6)) for p in (plain, recomputed)]
+    assert done[0] == done[1]

@@ -19,15 +19,7 @@ from scoreline.train.checkpoint import MANIFEST, STATE, damage
 
 RESOLVED = "config.resolved.toml"
 
-USE = """## Use
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-```
-"""
+CARD = Path(__file__).with_name("model_card.md")
 
 
 def recorded(folder: Path) -> Run | SftRun | None:
@@ -70,12 +62,13 @@ def card(run: Run | SftRun, history: History, checkpoint: Path, folder: str) -> 
         facts["rewards"] = ", ".join(f"{name_of(spec.function)} x {spec.weight:g}" for spec in run.reward)
     facts["run, checkpoint"] = f"{run.name}, {checkpoint.name}"
     facts |= {name: str(version) for name, version in history.environment.items()}
-    head = "\n".join(["---", "library_name: transformers", "pipeline_tag: text-generation", "tags:"])
-    listed = "".join(f"\n- {tag}" for tag in [*tags, "scoreline"])
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    scores = _scores(history, checkpoint)
-    parts = [f"{head}{listed}\n---", f"# {run.name}", f"| | |\n|---|---|\n{table}", *scores, USE.format(folder=folder)]
-    return "\n\n".join(parts)
+    return CARD.read_text(encoding="utf-8").format(
+        tags="\n".join(f"- {tag}" for tag in [*tags, "scoreline"]),
+        name=run.name,
+        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+        scores=_scores(history, checkpoint),
+        folder=folder,
+    )
 
 
 def _source(folder: Path, checkpoint: str | None) -> Path:
@@ -94,20 +87,19 @@ def _source(folder: Path, checkpoint: str | None) -> Path:
     return folder / "checkpoints" / checkpoint / "hf"
 
 
-def _scores(history: History, checkpoint: Path) -> list[str]:
+def _scores(history: History, checkpoint: Path) -> str:
     """The held-out accuracies before training and at the checkpoint, where they were measured."""
     state = checkpoint / STATE
     step = json.loads(state.read_text(encoding="utf-8"))["step"] if state.is_file() else None
-    rows = [row for row in history.evaluations if row["step"] in (0, step)]
-    if not rows:
-        return []
-    k = rows[0]["k"]
-    lines = [f"| step | greedy | avg@{k} | pass@{k} |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['step']} | {' | '.join(_interval(row[name]) for name in ('greedy', 'avg@k', 'pass@k'))} |"
-        for row in rows
-    ]
-    return ["## Held-out accuracy, with 95 % intervals", "\n".join(lines)]
+    measured = [row for row in history.evaluations if row["step"] in (0, step)]
+    if not measured:
+        return ""
+    k = measured[0]["k"]
+    rows = [[str(row["step"]), *(_interval(row[name]) for name in ("greedy", "avg@k", "pass@k"))] for row in measured]
+    table = [["step", "greedy", f"avg@{k}", f"pass@{k}"], ["---"] * 4, *rows]
+    return "\n".join(
+        ["\n## Held-out accuracy, with 95 % intervals\n", *(f"| {' | '.join(row)} |" for row in table), ""]
+    )
 
 
 def _interval(score: Mapping[str, Any]) -> str:

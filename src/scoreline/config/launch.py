@@ -149,14 +149,16 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     record.environment(describe_environment(run.model.device))
     progress, best, wall_s = first_progress(built.parts.objective, built.parts.warmup), -1.0, 0.0
     checkpoints.sweep()
-    newest = checkpoints.newest() if resume else None
+    if not resume:
+        checkpoints.clear()
+    newest = checkpoints.newest()
     if newest is not None:
         state = checkpoints.restore(newest, built.learner)
         best, wall_s = state.pop("best"), state.pop("wall_s")
         progress = Progress(**state)
         built.parts.engine.load(progress.step)
         console.message(f"resuming {run.name} after step {progress.step}")
-    record.rewind(progress.step if newest is not None else -1)
+    record.rewind(-1 if newest is None else progress.step)
     return Session(run, folder, built, console, record, checkpoints, progress, best, wall_s, started)
 
 

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils.logging import disable_progress_bar
 
 from scoreline.errors import ModelError
 from scoreline.models import tiny
@@ -36,6 +37,7 @@ CONVERT = (
     "convert it once, where you trust the file: AutoModelForCausalLM.from_pretrained(FOLDER, use_safetensors=False)"
     ".save_pretrained(NEW_FOLDER)"
 )
+disable_progress_bar()  # bars for files that load in a second, in the middle of ours
 FAILURES = (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, ImportError)
 """What transformers raises for files that do not fit together."""
 

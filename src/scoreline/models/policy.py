@@ -121,9 +121,15 @@ def load_policy(config: Model, *, seed: int = 0) -> Policy:
     model = load_causal_lm(config.path, trust_remote_code=config.trust_remote_code, seed=seed)
     tokenizer = load_tokenizer(config.path, trust_remote_code=config.trust_remote_code)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     text = Text(tokenizer, getattr(model, "generation_config", None), chat_template=config.chat_template)
     return Policy(model, text, device, config.precision)
+
+
+def recompute_activations(model: Any) -> None:
+    """Gradient checkpointing: keep each layer's input only, and compute the layer again in the backward pass."""
+    newer = getattr(model, "activation_checkpointing_enable", None)  # its name in newer releases
+    (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def token_logprobs(

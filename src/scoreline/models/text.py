@@ -112,7 +112,7 @@ class Text:
         return str(rendered)
 
     def _ids(self, text: str, *, special: bool) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+        return tuple(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     def _warn_unknown(self, prompt: Prompt, ids: tuple[int, ...]) -> None:
         if self.tokenizer.unk_token_id in ids:

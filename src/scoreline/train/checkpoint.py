@@ -72,6 +72,11 @@ class Checkpoints:
         state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
         return state
 
+    def clear(self) -> None:
+        """Remove all checkpoints: a run that starts again must not be resumed from its predecessor's."""
+        for path in [*self.steps(), *self.folder.glob("best")]:
+            discard(path)
+
     def sweep(self) -> None:
         """Remove what a killed run left half-written or half-deleted."""
         for path in [*self.folder.glob(".tmp-*"), *self.folder.glob(".trash-*")]:
