@@ -24,9 +24,9 @@ class Step:
     prompts: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     @property
-    def tokens_per_second(self) -> float:
-        """Sampled tokens by the seconds of the whole step."""
-        return self.tokens / self.seconds
+    def seconds_per_token(self) -> float:
+        """The seconds of the whole step by the tokens that it sampled."""
+        return self.seconds / self.tokens
 
     def record(self) -> dict[str, Any]:
         """For a file: everything but the questions."""
@@ -39,8 +39,13 @@ class Middle:
 
     seconds: float
     tokens: float
-    tokens_per_second: float
+    seconds_per_token: float
     parts: dict[str, float]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Sampled tokens in a second of whole steps."""
+        return 1 / self.seconds_per_token
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Versus:
     """TRL's steps by ours. Above 1: ours is faster.
 
     `ratio` is that of the medians, `lowest` and `highest` are those of two steps that stood next to one another, and
-    `per_token` is the ratio of median tokens per second: where answers end by themselves, one side may sample more.
+    `per_token` is the ratio of median seconds per token: where answers end by themselves, one side may sample more.
     """
 
     ours: Middle
@@ -65,7 +70,7 @@ def middle(steps: Sequence[Step]) -> Middle:
     return Middle(
         seconds=median(step.seconds for step in steps),
         tokens=median(step.tokens for step in steps),
-        tokens_per_second=median(step.tokens_per_second for step in steps),
+        seconds_per_token=median(step.seconds_per_token for step in steps),
         parts={name: median(step.parts.get(name, 0.0) for step in steps) for name in names},
     )
 
@@ -83,7 +88,7 @@ def versus(ours: Sequence[Step], trl: Sequence[Step]) -> Versus:
         ratio=b.seconds / a.seconds,
         lowest=min(pairs),
         highest=max(pairs),
-        per_token=a.tokens_per_second / b.tokens_per_second,
+        per_token=b.seconds_per_token / a.seconds_per_token,
     )
 
 

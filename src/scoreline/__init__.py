@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from scoreline.config.launch import train as train
+    from scoreline.config.launch import train as launch
     from scoreline.config.run import Run as Run
     from scoreline.environments.prompts import Data as Data
     from scoreline.environments.rewards import RewardSpec as RewardSpec
@@ -19,12 +19,26 @@ if TYPE_CHECKING:
     from scoreline.objectives.objective import Objective as Objective
     from scoreline.objectives.zoo import (
         actor_critic as actor_critic,
+    )
+    from scoreline.objectives.zoo import (
         dapo as dapo,
+    )
+    from scoreline.objectives.zoo import (
         dr_grpo as dr_grpo,
+    )
+    from scoreline.objectives.zoo import (
         grpo as grpo,
+    )
+    from scoreline.objectives.zoo import (
         naive as naive,
+    )
+    from scoreline.objectives.zoo import (
         ppo as ppo,
+    )
+    from scoreline.objectives.zoo import (
         ppo_clip as ppo_clip,
+    )
+    from scoreline.objectives.zoo import (
         rloo as rloo,
     )
     from scoreline.rollout.engine import Sampling as Sampling
@@ -32,7 +46,6 @@ if TYPE_CHECKING:
 
 _ZOO = ("naive", "actor_critic", "ppo_clip", "ppo", "grpo", "rloo", "dr_grpo", "dapo")
 _HOMES = {
-    "train": "scoreline.config.launch",
     "Run": "scoreline.config.run",
     "Data": "scoreline.environments.prompts",
     "RewardSpec": "scoreline.environments.rewards",
@@ -45,10 +58,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "launch":  # `train` is the name of a level of the package
+        return import_module("scoreline.config.launch").train
     if name not in _HOMES:
         raise AttributeError(f"module 'scoreline' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), "launch", *_HOMES])

@@ -19,7 +19,8 @@ def step(seconds: float, tokens: int = 100, prompts: tuple[tuple[int, ...], ...]
 def test_middle_takes_each_median_by_itself() -> None:
     found = middle([step(1.0, 30), step(4.0, 10), step(2.0, 40)])
     assert (found.seconds, found.tokens) == (2.0, 30)
-    assert found.tokens_per_second == 20.0  # of 30, 2.5 and 20: not 30 / 2
+    assert found.seconds_per_token == 0.05  # of 1/30, 0.4 and 0.05: not 2 / 30
+    assert found.tokens_per_second == 20.0
     assert found.parts == {"generation": 0.5, "reward": 0.0, "update": 1.0, "rest": 0.5}
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,8 +79,8 @@ def library(objective: Objective, batch: Batch, logp: Tensor, values: Tensor) ->
 
 def agree(ours: Tensor, theirs: Tensor, *leaves: Tensor) -> None:
     torch.testing.assert_close(theirs, ours, **CLOSE)
-    for leaf, left, right in zip(leaves, torch.autograd.grad(theirs, leaves), torch.autograd.grad(ours, leaves)):  # noqa: B905
-        assert leaf.shape == left.shape
+    for left, right in zip(torch.autograd.grad(theirs, leaves), torch.autograd.grad(ours, leaves), strict=True):
+        assert float(right.abs().sum()) > 0
         torch.testing.assert_close(left, right, **CLOSE)
 
 
@@ -120,6 +120,30 @@ def test_ppo_is_the_library_s(seed, random_batch):
 # Whole training steps of the embedded architecture on the same answers.
 
 
+@dataclass(frozen=True)
+class SGD:
+    """Moves along the gradient itself, far enough for pi to leave pi_old."""
+
+    rate: float = 0.3
+
+    def __call__(self, parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=self.rate)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """What the pages and the library train with, but for a larger epsilon: Adam divides a gradient by its own size, and
+    one that is nothing but rounding would become a direction."""
+
+    rate: float = 1e-3
+
+    def __call__(self, parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=self.rate, weight_decay=0.0, eps=1e-6)
+
+
+EACH_OPTIMIZER = pytest.mark.parametrize("make", [SGD(), AdamW()], ids=["sgd", "adamw"])
+
+
 class Setting:
     """A random policy, another as its reference, a critic, and sixteen answers to four questions."""
 
@@ -130,9 +154,7 @@ class Setting:
         self.rollouts = rollouts(self.policy, questions=4, answers=GROUP)
         self.batch = collate(self.rollouts)
 
-    def learn(
-        self, objective: Objective, make: Callable[[Any], Any], updates: int
-    ) -> tuple[Policy, Critic, list[float]]:
+    def learn(self, objective: Objective, make: SGD | AdamW, updates: int) -> tuple[Policy, Critic, list[float]]:
         """The library's updates: the trained policy and critic, and the loss of each update."""
         actor, critic = copy.deepcopy(self.policy), copy.deepcopy(self.critic)
         learner = LocalLearner(
@@ -140,8 +162,8 @@ class Setting:
             objective,
             reference=self.reference.frozen(),
             critic=critic if objective.value else None,
-            learning_rate=RATE,
-            critic_learning_rate=RATE,
+            learning_rate=make.rate,
+            critic_learning_rate=make.rate,
         )
         learner.optimizer = make([{"params": parameters} for parameters in learner.groups.values()])
         plan = Plan(prompts_per_step=4, num_generations=GROUP, num_iterations=updates)
@@ -157,14 +179,6 @@ class Setting:
         return self.batch.rewards.sum(1)
 
 
-RATE = 0.3
-OPTIMIZERS = {
-    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=RATE),
-    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0, eps=1e-3),
-}
-EACH_OPTIMIZER = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-
-
 def same_weights(taught: torch.nn.Module, learned: torch.nn.Module, start: torch.nn.Module) -> None:
     """The same weights to 1e-5, and other ones than before."""
     pairs = zip(taught.parameters(), learned.parameters(), start.parameters(), strict=True)
@@ -172,7 +186,7 @@ def same_weights(taught: torch.nn.Module, learned: torch.nn.Module, start: torch
     for left, right, before in pairs:
         torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-5)
         moved = max(moved, float((right - before).detach().abs().max()))
-    assert moved > 1e-2
+    assert moved > 1e-4
 
 
 @EACH_OPTIMIZER
@@ -247,7 +261,7 @@ def test_runs_from_the_command_line(name, tmp_path):
 
 
 def test_reads_the_embedded_model_by_default():
-    assert all(page(name).TINY == str(tiny.path()) for name in PAGES)
+    assert all(str(tiny.path()) == page(name).TINY for name in PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -256,8 +270,7 @@ def test_rewards_the_sum(name, answer, right):
     assert page(name).reward(answer, 23) == right
 
 
-def test_samples_what_it_says():
-    """Greedy-like check: a token's log-probability in `logprobs` is that of a pass over the unpadded row."""
+def test_padding_changes_no_log_probability():
     lesson, actor = page("grpo"), policy()
     tokenizer = actor.text.tokenizer
     tokenizer.padding_side = "left"

@@ -43,7 +43,6 @@ class Built:
 
 def build(run: Run) -> Built:
     """Load, check and join everything. Nothing is trained or written yet."""
-    check_plan(run)
     objective = completed(run)
     data = load(run.data)
     held_out = data.held_out[: run.eval.prompts]

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from scoreline.config.build import Built, build
+from scoreline.config.build import Built, build, check_plan
 from scoreline.config.dump import dump
 from scoreline.config.run import Run, SftRun
 from scoreline.environments.examples import load_examples
@@ -129,6 +129,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Train as the configuration says; the run's folder. A finished run that is resumed only writes its report."""
     started = time.monotonic()
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
+    check_plan(run)
     built = build(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -244,6 +245,7 @@ def finetune(run: SftRun, *, overwrite: bool = False) -> Path:
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     console, record = Console(log=folder / "log.txt"), Record(folder)
     record.rewind(-1)
+    record.environment(describe_environment(run.model.device))
     config = replace(run.sft, seed=run.seed)
     with console.progress("fine-tuning", config.steps_for(len(examples))) as advance:
         for report in finetuning(policy, examples, config):
