@@ -149,7 +149,7 @@ def configuration(setup: Setup, folder: Path) -> GRPOConfig:
 
 def reward(work: Workload) -> Callable[..., Any]:
     """The function behind the workload's name, given the columns that it asks for."""
-    function = BUILTINS.get(work.reward, share_of_vowels)
+    function: Callable[..., Any] = BUILTINS.get(work.reward, share_of_vowels)
     wanted = inspect.signature(function).parameters
 
     def scored(**columns: Any) -> Any:

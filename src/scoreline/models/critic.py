@@ -12,6 +12,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scoreline.models.attention import allow_packing
 from scoreline.models.loading import load_causal_lm
 from scoreline.models.policy import Policy, answer_states
 from scoreline.types import Batch
@@ -36,9 +37,10 @@ class CriticConfig:
 class Critic(nn.Module):
     """V(s) = w . h(s) + b, zero at the start, so that the first advantages are the rewards themselves."""
 
-    def __init__(self, trunk: nn.Module | None, width: int) -> None:
+    def __init__(self, trunk: nn.Module | None, width: int, *, packs: bool = False) -> None:
         super().__init__()
         self.trunk = trunk
+        self.packs = packs
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -46,7 +48,7 @@ class Critic(nn.Module):
     def forward(self, batch: Batch, states: Float[Tensor, "n s d"] | None) -> Float[Tensor, "n s"]:
         """V before each token and after the last: [n, t + 1]. A critic without a trunk reads the policy's states."""
         if self.trunk is not None:
-            states = answer_states(self.trunk, batch)
+            states = answer_states(self.trunk, batch, packed=self.packs)
         values: Tensor = self.head(states).squeeze(-1).float()
         return values
 
@@ -63,13 +65,13 @@ class Critic(nn.Module):
 
 def make_critic(config: CriticConfig, policy: Policy, *, trust_remote_code: bool = False) -> Critic:
     """A critic for this policy, on its device."""
-    trunk: Any = None
-    if config.kind == "separate":
-        given = config.path
-        source = policy.model if given is None else load_causal_lm(given, trust_remote_code=trust_remote_code)
-        trunk = copy.deepcopy(source.base_model)
-    width = (policy.model if trunk is None else trunk).config.get_text_config().hidden_size
-    return Critic(trunk, width).to(policy.device, torch.float32).eval()
+    if config.kind == "shared":
+        return Critic(None, policy.model.config.get_text_config().hidden_size).to(policy.device, torch.float32)
+    given = config.path
+    model: Any = policy.model if given is None else load_causal_lm(given, trust_remote_code=trust_remote_code)
+    packs = policy.packs if given is None else allow_packing(model)
+    trunk, width = copy.deepcopy(model.base_model), model.config.get_text_config().hidden_size
+    return Critic(trunk, width, packs=packs).to(policy.device, torch.float32).eval()
 
 
 def split_values(values: Float[Tensor, "n s"], batch: Batch) -> tuple[Float[Tensor, "n t"], Float[Tensor, " n"]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
+from scoreline.models.attention import plain_attention
 from scoreline.models.policy import Policy
 
 
@@ -111,8 +112,6 @@ def make_cache(model: Any, capacity: int) -> Cache:
 
     Sliding windows, linear attention and other kinds of state keep the classes that the library chose for them.
     """
-    usual = DynamicCache(config=model.config)
-    plain = bool(usual.layers) and all(type(layer) is DynamicLayer for layer in usual.layers)
-    if plain and model.config._attn_implementation == "sdpa":
-        return Cache(layers=[ReservedLayer(capacity) for _ in usual.layers])
-    return usual
+    if plain_attention(model):
+        return Cache(layers=[ReservedLayer(capacity) for _ in DynamicCache(config=model.config).layers])
+    return DynamicCache(config=model.config)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scoreline.errors import ModelError
+from scoreline.models.attention import allow_packing, packed_states
 from scoreline.models.device import Precision, autocast, choose_device
 from scoreline.models.loading import load_causal_lm, load_tokenizer
 from scoreline.models.text import Text
@@ -49,6 +50,7 @@ class Policy:
         self.device = device
         self.precision = precision
         self.head = splittable_head(self.model)
+        self.packs = allow_packing(self.model)
 
     def compute(self) -> AbstractContextManager[object]:
         """The context in which its forward passes run."""
@@ -57,7 +59,7 @@ class Policy:
     def states(self, batch: Batch) -> Float[Tensor, "n s d"]:
         """The hidden states s_0 .. s_t before each answer token and after the last one: [n, t + 1, d]."""
         with self._recomputing():
-            return answer_states(self.model.base_model, batch)
+            return answer_states(self.model.base_model, batch, packed=self.packs)
 
     def logprobs(
         self, states: Float[Tensor, "n s d"], batch: Batch, *, temperature: float, entropy_gradient: bool = False
@@ -143,8 +145,10 @@ def token_logprobs(
     return logp, entropy if entropy_gradient else entropy.detach()
 
 
-def answer_states(trunk: Any, batch: Batch) -> Float[Tensor, "n s d"]:
+def answer_states(trunk: Any, batch: Batch, *, packed: bool) -> Float[Tensor, "n s d"]:
     """Hidden states at the last prompt token and at every answer token: [n, t + 1, d]."""
+    if packed:
+        return packed_states(trunk, batch)
     prompt_width = batch.prompts.shape[1]
     present = token_mask(batch)
     positions = (present.long().cumsum(1) - 1).clamp(min=0)

@@ -169,6 +169,8 @@ class LocalLearner:
         return columns
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
-        by_length = (batch.prompt_length + batch.length).argsort(stable=True)  # rows alike in length: less padding
-        for rows in by_length.split(self.micro_batch_size):
+        order = torch.arange(len(batch), device=self.device)  # groups stay together: a prompt is computed once
+        if not self.policy.packs:
+            order = (batch.prompt_length + batch.length).argsort(stable=True)  # rows alike in length: less padding
+        for rows in order.split(self.micro_batch_size):
             yield rows, trim(batch.rows(rows))
