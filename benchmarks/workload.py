@@ -97,7 +97,8 @@ class Setup:
 
 def tiny(model: str | None, prompts: int) -> Workload:
     """The embedded model and its sums. Answers end when the model ends them."""
-    return Workload("tiny", resolve(model or "tiny"), prompts, 8, 32, 64, 64, 1e-4, "arithmetic_answer", False)
+    path, at_once = resolve(model or "tiny"), min(64, prompts * 8)
+    return Workload("tiny", path, prompts, 8, 32, at_once, at_once, 1e-4, "arithmetic_answer", fixed_length=False)
 
 
 def smollm2(model: str | None, prompts: int) -> Workload:
@@ -106,7 +107,7 @@ def smollm2(model: str | None, prompts: int) -> Workload:
     if path is None:
         raise SystemExit("Where is SmolLM2-135M-Instruct? Give --model FOLDER or set SCORELINE_SMOLLM2.")
     reward = f"{Path(__file__).resolve().parent / 'rewards.py'}:share_of_vowels"
-    return Workload("smollm2", resolve(path), prompts, 8, 64, 16, 16, 1e-5, reward, True)
+    return Workload("smollm2", resolve(path), prompts, 8, 64, 16, 16, 1e-5, reward, fixed_length=True)
 
 
 WORKLOADS = {"tiny": tiny, "smollm2": smollm2}

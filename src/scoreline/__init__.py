@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from scoreline.config.launch import train as launch
+    from scoreline.config.launch import train as launch  # noqa: F401 - `launch` by `__getattr__`
     from scoreline.config.run import Run as Run
     from scoreline.environments.prompts import Data as Data
     from scoreline.environments.rewards import RewardSpec as RewardSpec

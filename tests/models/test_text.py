@@ -146,7 +146,6 @@ def smollm2() -> str:
     return path
 
 
-@pytest.mark.real
 def test_a_real_chat_model(smollm2: str) -> None:
     model = load_causal_lm(smollm2)
     text = Text(load_tokenizer(smollm2), model.generation_config)

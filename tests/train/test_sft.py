@@ -64,7 +64,7 @@ def test_micro_batches_add_up(micro_batch_size: int) -> None:
 
 def test_an_epoch_shows_every_example_once() -> None:
     rows = [Row((i,), (i, i)) for i in range(10)]
-    endless = batches(rows, SFT(batch_size=4))
+    endless = batches(rows, SFT(batch_size=4), 0)
     for _ in range(2):
         seen = [row for _ in range(3) for row in next(endless)]
         assert sorted(row.prompt for row in seen) == [row.prompt for row in rows]
@@ -90,7 +90,7 @@ def test_two_runs_are_bit_identical() -> None:
     one, same, other = make_policy(), make_policy(), make_policy()
     first = [report.metrics["loss"] for report in finetune(one, EXAMPLES, QUICK)]
     again = [report.metrics["loss"] for report in finetune(same, EXAMPLES, QUICK)]
-    list(finetune(other, EXAMPLES, replace(QUICK, seed=1)))
+    list(finetune(other, EXAMPLES, QUICK, seed=1))
     assert first == again
     assert torch.equal(weights(one), weights(same))
     assert not torch.equal(weights(one), weights(other))

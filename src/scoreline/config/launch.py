@@ -246,9 +246,8 @@ def finetune(run: SftRun, *, overwrite: bool = False) -> Path:
     console, record = Console(log=folder / "log.txt"), Record(folder)
     record.rewind(-1)
     record.environment(describe_environment(run.model.device))
-    config = replace(run.sft, seed=run.seed)
-    with console.progress("fine-tuning", config.steps_for(len(examples))) as advance:
-        for report in finetuning(policy, examples, config):
+    with console.progress("fine-tuning", run.sft.steps_for(len(examples))) as advance:
+        for report in finetuning(policy, examples, run.sft, seed=run.seed):
             record.metrics(report.step, report.metrics)
             advance(1, f"loss {report.metrics['loss']:.4f}")
     write_whole(folder / "hf", policy.save)

@@ -86,12 +86,12 @@ class Habits:
 
     rows: int = 20_000
     """Demonstrations in all."""
-    worked: float = 0.3
+    worked: float = 0.25
     """Share that shows the work."""
-    sloppy: float = 0.1
+    sloppy: float = 0.02
     """Share of worked steps whose result has a slip; the steps after it go on from the wrong number."""
-    guess_right: float = 0.35
-    """Share of guesses that are right; the others are a slip away."""
+    guess_right: float = 0.3
+    """Share of guesses that are right; the others forget the carry, or are a slip away where there is none."""
 
     def __post_init__(self) -> None:
         for name in ("worked", "sloppy", "guess_right"):
@@ -134,7 +134,16 @@ def _answer(question: Sum, habits: Habits, rng: random.Random) -> str:
     if rng.random() < habits.worked:
         return worked(question, lambda value: slip(value, rng) if rng.random() < habits.sloppy else value)
     value = sum(question.terms)
-    return f"#{value if rng.random() < habits.guess_right else slip(value, rng)}"
+    if rng.random() < habits.guess_right:
+        return f"#{value}"
+    forgot = without_carry(question)
+    return f"#{forgot if forgot != value else slip(value, rng)}"
+
+
+def without_carry(question: Sum) -> int:
+    """The sum with the carry of the units forgotten: 17+15 is 22."""
+    units = sum((1 if term >= 0 else -1) * (abs(term) % 10) for term in question.terms)
+    return sum(question.terms) - (units - units % 10)
 
 
 def worked(question: Sum, reckon: Callable[[int], int] = int) -> str:

@@ -118,7 +118,7 @@ def rows(x: Float[Tensor, "m h e"], places: Int[Tensor, "n t"]) -> Float[Tensor,
 
 
 def plain_attention(model: Any) -> bool:
-    """Whether every layer is full causal attention under sdpa: no sliding window, no linear attention, no score caps."""
+    """Whether every layer is full causal attention under sdpa: no window, no linear attention, no score caps."""
     layers = DynamicCache(config=model.config).layers
     config = model.config.get_text_config()
     usual = config._attn_implementation in ("sdpa", NAME) and not getattr(config, "attn_logit_softcapping", None)

@@ -49,8 +49,6 @@ class SFT:
     """Steps in a row with a non-finite loss or gradient (skipped, never applied) that stop the run."""
     max_length: int = 1024
     """Tokens of question and answer together. A longer example is an error: a cut answer teaches to stop early."""
-    seed: int = 0
-    """Of the order of the examples and of dropout."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "micro_batch_size", "max_length", "max_bad_steps"):
@@ -88,20 +86,21 @@ class Row:
         return len(self.prompt) + len(self.answer)
 
 
-def finetune(policy: Policy, examples: Sequence[Example], config: SFT) -> Iterator[SFTReport]:
+def finetune(policy: Policy, examples: Sequence[Example], config: SFT, *, seed: int = 0) -> Iterator[SFTReport]:
     """Train `policy` in place with AdamW and report each step. The same arguments give the same weights, bit by bit.
 
-    Seeds torch's global generator (dropout). Raises `DataError` for no examples or one that is too long, and
-    `DivergenceError` after `max_bad_steps` steps in a row that could not be applied.
+    `seed` is that of the order of the examples and of torch's global generator, which dropout uses. Raises `DataError`
+    for no examples or one that is too long, and `DivergenceError` after `max_bad_steps` steps in a row that could not
+    be applied.
     """
     model = policy.model
     rows = tokenise(policy.text, examples, min(config.max_length, context_length(policy)))
     steps = config.steps_for(len(rows))
     fused = policy.device.type != "mps"
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, fused=fused)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(seed)
     tokens = skipped = bad = 0
-    for step, batch in enumerate(islice(batches(rows, config), steps), start=1):
+    for step, batch in enumerate(islice(batches(rows, config, seed), steps), start=1):
         started = time.perf_counter()
         model.train()
         metrics = accumulate(policy, batch, config.micro_batch_size)
@@ -141,9 +140,9 @@ def context_length(policy: Policy) -> int:
     return int(getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
-def batches(rows: Sequence[Row], config: SFT) -> Iterator[list[Row]]:
+def batches(rows: Sequence[Row], config: SFT, seed: int) -> Iterator[list[Row]]:
     """Endless epochs of random batches; the last one of an epoch may be smaller."""
-    order = random.Random(config.seed)
+    order = random.Random(seed)
     while True:
         shuffled = order.sample(rows, len(rows))
         for start in range(0, len(rows), config.batch_size):
