@@ -107,7 +107,7 @@ def smollm2(model: str | None, prompts: int) -> Workload:
     if path is None:
         raise SystemExit("Where is SmolLM2-135M-Instruct? Give --model FOLDER or set SCORELINE_SMOLLM2.")
     reward = f"{Path(__file__).resolve().parent / 'rewards.py'}:share_of_vowels"
-    return Workload("smollm2", resolve(path), prompts, 8, 64, 16, 16, 1e-5, reward, fixed_length=True)
+    return Workload("smollm2", resolve(path), prompts, 8, 64, 8, 8, 1e-5, reward, fixed_length=True)
 
 
 WORKLOADS = {"tiny": tiny, "smollm2": smollm2}

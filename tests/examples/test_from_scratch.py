@@ -193,7 +193,7 @@ def same_weights(taught: torch.nn.Module, learned: torch.nn.Module, start: torch
 def test_a_step_of_naive_is_the_library_s(make):
     lesson, setting = page("naive"), Setting()
     learned, _, losses = setting.learn(naive, make, updates=1)
-    model = copy.deepcopy(setting.policy.model)
+    model = fresh(0)
     taught = lesson.step(model, make(model.parameters()), setting.samples(lesson), setting.rewards())
     assert taught == pytest.approx(losses, abs=1e-5)
     same_weights(model, learned.model, setting.policy.model)
@@ -203,9 +203,9 @@ def test_a_step_of_naive_is_the_library_s(make):
 def test_a_step_of_grpo_is_the_library_s(make):
     lesson, setting = page("grpo"), Setting()
     learned, _, losses = setting.learn(grpo, make, updates=MU)
-    model, samples = copy.deepcopy(setting.policy.model), setting.samples(lesson)
+    model, samples = fresh(0), setting.samples(lesson)
     optimizer = make(model.parameters())
-    taught = lesson.step(model, setting.reference.model, optimizer, samples, setting.rewards(), GROUP, MU)
+    taught = lesson.step(model, fresh(1), optimizer, samples, setting.rewards(), GROUP, MU)
     assert taught == pytest.approx(losses, abs=1e-5)
     same_weights(model, learned.model, setting.policy.model)
 
@@ -214,18 +214,23 @@ def test_a_step_of_grpo_is_the_library_s(make):
 def test_a_step_of_ppo_is_the_library_s(make):
     lesson, setting = page("ppo"), Setting()
     learned, learned_critic, losses = setting.learn(ppo, make, updates=MU)
-    model, critic = copy.deepcopy(setting.policy.model), token_critic(setting)
+    model, critic = fresh(0), token_critic(setting)
     optimizer = make([{"params": model.parameters()}, {"params": critic.parameters()}])
-    models = model, setting.reference.model, critic
+    models = model, fresh(1), critic
     taught = lesson.step(models, optimizer, setting.samples(lesson), setting.rewards(), MU)
     assert taught == pytest.approx(losses, abs=1e-5)
     same_weights(model, learned.model, setting.policy.model)
     same_weights(critic, learned_critic, setting.critic)
 
 
+def fresh(seed: int) -> torch.nn.Module:
+    """The weights that `policy(seed)` starts from, in a model that the library has not touched."""
+    return tiny.build(seed)[0].eval()
+
+
 def token_critic(setting: Setting) -> torch.nn.Module:
     """The library's critic as the class that the page uses."""
-    config = copy.deepcopy(setting.policy.model.config)
+    config = fresh(0).config
     config.num_labels = 1
     made = AutoModelForTokenClassification.from_config(config).eval()
     made.model.load_state_dict(setting.critic.trunk.state_dict())

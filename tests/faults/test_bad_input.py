@@ -135,6 +135,22 @@ def test_a_reward_that_misbehaves_is_named(small: Run, tmp_path: Path, body: str
         train(rewarded_by(small, tmp_path / "reward.py", body))
 
 
+def test_a_reward_that_fails_later_loses_no_step(small: Run, tmp_path: Path) -> None:
+    body = """
+import pathlib
+def score(prompts, completions, **columns):
+    count = pathlib.Path(__file__).with_name("count")
+    count.write_text(count.read_text() + "x" if count.exists() else "x")
+    return [len(c) / 8 if len(count.read_text()) < 5 else float("nan") for c in completions]
+"""
+    (tmp_path / "later.py").write_text(body, encoding="utf-8")
+    run = replace(small, reward=(RewardSpec(f"{tmp_path}/later.py:score"),), checkpoint=Checkpoint(every=0, best=None))
+    with pytest.raises(RewardError, match=r"score[\s\S]*nan"):
+        train(replace(run, train=replace(run.train, steps=9)))
+    kept = [path.name for path in (folder(run) / "checkpoints").glob("step-*")]
+    assert kept == ["step-000002"], "two evaluations and two steps were scored"
+
+
 def test_a_reward_that_hangs_is_killed(small: Run, tmp_path: Path) -> None:
     with pytest.raises(RewardError, match=r"score[\s\S]*1(\.0)? s"):
         train(rewarded_by(small, tmp_path / "reward.py", "import time; time.sleep(600)", timeout_s=1.0))

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from scoreline.config.build import Built, build, check_plan
 from scoreline.config.dump import dump
 from scoreline.config.run import Run, SftRun
 from scoreline.environments.examples import load_examples
-from scoreline.errors import CheckpointError, ConfigError, ScorelineError
+from scoreline.errors import CheckpointError, ConfigError, RewardError, ScorelineError
 from scoreline.models.device import choose_device
 from scoreline.models.policy import Model, load_policy
 from scoreline.objectives.explain import FORMULA, explain
@@ -65,14 +65,18 @@ class Session:
         """Evaluate, train, evaluate; save on the way and when told to stop."""
         if self.progress.step == 0 and self.run.eval.before:
             self.evaluate(0, "before training")
-        with stop_signals() as told, self.console.training(self.run.train.steps, done=self.progress.step) as show:
-            for report in timed(loop(self.built.parts, self.progress)):
-                self.progress = Progress(**report.state)
-                self.record.report(report)
-                show(report)
-                self.between(report.step, told)
-        if self.progress.step and self.run.train.steps == self.progress.step:
-            self.finish()
+        steps = self.run.train.steps
+        with stop_signals(self.console.message) as told, self.console.training(steps, done=self.progress.step) as show:
+            try:
+                for report in timed(loop(self.built.parts, self.progress)):
+                    self.progress = Progress(**report.state)
+                    self.record.report(report)
+                    show(report)
+                    self.between(report.step, told)
+            except RewardError:  # before the update of its step: the weights are those of the step before
+                self.keep()
+                raise
+        self.finish()
 
     def between(self, step: int, told: list[int]) -> None:
         """Evaluation and checkpoint after a step, where they are due, and the end if a signal asked for it."""
@@ -102,6 +106,11 @@ class Session:
         """Write a checkpoint: weights, optimiser, and the state that makes a resumed run the same run."""
         state = {**vars(self.progress), "best": self.best, "wall_s": self.elapsed()}
         self.checkpoints.save(step, self.built.learner, state, best=best)
+
+    def keep(self) -> None:
+        """A checkpoint of the last whole step, if it has none."""
+        if self.progress.step and not (self.checkpoints.folder / f"step-{self.progress.step:06d}").exists():
+            self.save(self.progress.step)
 
     def finish(self) -> None:
         """The summary and the report."""
@@ -206,7 +215,7 @@ def timed(reports: Iterator[Report]) -> Iterator[Report]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals(say: Callable[[str], None]) -> Iterator[list[int]]:
     """Signals that ask the run to stop, as they come in: the step is finished first. A second Ctrl-C stops at once."""
     told: list[int] = []
 
@@ -214,6 +223,7 @@ def stop_signals() -> Iterator[list[int]]:
         if told and number == signal.SIGINT:
             raise KeyboardInterrupt
         told.append(number)
+        say("stopping: this step is finished first, then a checkpoint is written (Ctrl-C again stops at once)")
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
