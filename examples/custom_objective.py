@@ -28,6 +28,7 @@ class MaxRL:
 
     formula: ClassVar[str] = "A_i = (r_i - mean(r)) / mean(r)"
     source: ClassVar[str] = "MaxRL, arXiv 2602.02710"
+    grouped: ClassVar[bool] = True  # the score line is other answers, so one answer a question is not enough
 
     def __call__(self, signal: Signal) -> Signal:
         mean = group_mean(signal.rewards, signal.rewarded, signal.group)

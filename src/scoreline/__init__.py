@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from scoreline.config.launch import train as launch  # noqa: F401 - `launch` by `__getattr__`
+    from scoreline.config.launch import train
     from scoreline.config.run import Run as Run
     from scoreline.environments.prompts import Data as Data
     from scoreline.environments.rewards import RewardSpec as RewardSpec
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     )
     from scoreline.rollout.engine import Sampling as Sampling
     from scoreline.train.plan import Plan as Plan
+
+    launch = train
 
 _ZOO = ("naive", "actor_critic", "ppo_clip", "ppo", "grpo", "rloo", "dr_grpo", "dapo")
 _HOMES = {

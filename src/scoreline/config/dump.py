@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -27,5 +28,12 @@ def _tree(value: Any, hint: Any) -> Any:
     if isinstance(value, tuple):
         return [_tree(item, get_args(options(hint)[0])[0]) for item in value]
     if callable(value):
-        return import_name(value) or name_of(value)
+        return import_name(value) or _in_script(value) or name_of(value)
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def _in_script(function: Callable[..., Any]) -> str | None:
+    """`file.py:function` for a function of the script that runs, so that its recipe can be used again."""
+    script = getattr(sys.modules.get(str(getattr(function, "__module__", None))), "__file__", None)
+    name = getattr(function, "__qualname__", "<lambda>")
+    return f"{script}:{name}" if script and name.isidentifier() else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from scoreline.config.launch import resolve_model
-from scoreline.config.load import load
-from scoreline.config.recipe import read
+from scoreline.config.load import load, resolve
+from scoreline.config.recipe import Said, read
 from scoreline.config.run import Run, SftRun
 from scoreline.environments.resolve import name_of
 from scoreline.errors import CheckpointError, suggest
@@ -23,11 +24,19 @@ CARD = Path(__file__).with_name("model_card.md")
 
 
 def recorded(folder: Path) -> Run | SftRun | None:
-    """The configuration that a run left in its folder; None if the folder is no run."""
+    """The configuration that a run left in its folder; None if the folder is no run.
+
+    Without its objective, of which only Python may know: what is made of a run afterwards needs the algorithm's name.
+    """
     file = folder / RESOLVED
     if not file.is_file():
         return None
-    return load(SftRun, [file]) if "sft" in read(file) else load(Run, [file])
+    tables = read(file)
+    if "sft" in tables:
+        return load(SftRun, [file])
+    algorithm, _ = tables.pop("algorithm", "grpo"), tables.pop("objective", None)
+    run: Run = resolve(Run, Run(), [Said(tables, str(file))], "")
+    return replace(run, algorithm=algorithm)
 
 
 def export(folder: Path, target: Path, checkpoint: str | None = None) -> Path:

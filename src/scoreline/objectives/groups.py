@@ -68,6 +68,7 @@ class GroupNorm:
 
     formula: ClassVar[str] = "A_i = (r_i - mean(r)) / (std(r) + eps)"
     source: ClassVar[str] = "DeepSeekMath, arXiv 2402.03300, sections 4.1.2 and 4.1.3"
+    grouped: ClassVar[bool] = True
 
     def __call__(self, signal: Signal) -> Signal:
         where = (signal.rewarded, signal.group)
@@ -89,6 +90,7 @@ class LeaveOneOut:
 
     formula: ClassVar[str] = "A_i = r_i - mean_{j != i}(r_j)"
     source: ClassVar[str] = "RLOO, arXiv 2402.14740"
+    grouped: ClassVar[bool] = True
 
     def __call__(self, signal: Signal) -> Signal:
         rewards = signal.rewards * signal.rewarded

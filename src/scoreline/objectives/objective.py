@@ -100,7 +100,7 @@ class Objective:
     @property
     def grouped(self) -> bool:
         """Whether the score line is other answers to the same question, so that one answer a question is not enough."""
-        return any(isinstance(part, GroupNorm | LeaveOneOut) for part in self.credit)
+        return any(getattr(part, "grouped", False) for part in self.credit)
 
     @torch.no_grad()
     def estimate(self, batch: Batch, beta: float | None = None) -> Batch:
@@ -194,7 +194,7 @@ def refuse_footguns(objective: Objective) -> None:
             accepted="GAE together with value = ValueLoss(...)",
             todo="add a value loss, or use ToGo() or a group baseline as credit.",
         )
-    group = next((i for i, part in enumerate(credit) if isinstance(part, GroupNorm | LeaveOneOut)), None)
+    group = next((i for i, part in enumerate(credit) if getattr(part, "grouped", False)), None)
     total = next((i for i, part in enumerate(credit) if isinstance(part, Total)), None)
     if group is not None and kl is not None and kl.into == "reward" and (total is None or total > group):
         raise ObjectiveError(

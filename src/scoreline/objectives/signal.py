@@ -34,7 +34,11 @@ class Signal:
 
 
 class Credit(Protocol):
-    """One link of the chain from rewards to advantages. Runs once a batch, without gradient."""
+    """One link of the chain from rewards to advantages. Runs once a batch, without gradient.
+
+    A part whose score line is other answers to the same question also says `grouped: ClassVar[bool] = True`: a run
+    then asks for at least two answers a question.
+    """
 
     formula: ClassVar[str]
     source: ClassVar[str]
