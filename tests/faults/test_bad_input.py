@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from scoreline.config.launch import Interrupted, train
+from scoreline.config.launch import train
 from scoreline.config.run import Checkpoint, Eval, Model, Run
+from scoreline.config.session import Interrupted
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec
 from scoreline.errors import (
@@ -200,6 +201,7 @@ sys.argv = ["victim.py", sys.argv[1], sys.argv[2], "grpo", sys.argv[3]]
 sys.path.insert(0, "tests/faults")
 import victim
 from scoreline.config import launch
+from scoreline.config.session import Interrupted
 from scoreline.train.learner import LocalLearner
 original, calls = LocalLearner.update, 0
 def update(self, *args):
@@ -211,7 +213,7 @@ def update(self, *args):
 LocalLearner.update = update
 try:
     launch.train(victim.run(sys.argv[1], Path(sys.argv[2]), "grpo"))
-except launch.Interrupted as error:
+except Interrupted as error:
     print(error, error.code)
 """
 

@@ -1,0 +1,169 @@
+"""One training run in progress: the loop, and everything that watches it between two steps."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from scoreline.config.build import Built
+from scoreline.config.run import Run
+from scoreline.errors import RewardError, ScorelineError
+from scoreline.reports.console import Console
+from scoreline.reports.page import write_report
+from scoreline.reports.record import Record
+from scoreline.train.checkpoint import Checkpoints
+from scoreline.train.evaluate import Evaluation, Interval
+from scoreline.train.loop import train as loop
+from scoreline.train.schedule import Progress
+from scoreline.types import Report
+
+
+class Interrupted(ScorelineError):  # noqa: N818 - it is the end of a run, not a fault
+    """The run was told to stop, and wrote a checkpoint. `code` is the exit status."""
+
+    code = 130
+
+
+@dataclass
+class Session:
+    """A training run in progress: the parts, the watchers and the checkpoints, joined for one `train` call."""
+
+    run: Run
+    folder: Path
+    built: Built
+    console: Console
+    record: Record
+    checkpoints: Checkpoints
+    progress: Progress
+    best: float
+    wall_s: float
+    started: float
+
+    def go(self) -> None:
+        """Evaluate, train, evaluate; save on the way and when told to stop."""
+        if self.progress.step == 0 and self.run.eval.before:
+            self.evaluate(0, "before training")
+        steps = self.run.train.steps
+        with stop_signals(self.console.message) as told, self.console.training(steps, done=self.progress.step) as show:
+            try:
+                for report in timed(loop(self.built.parts, self.progress)):
+                    self.progress = Progress(**report.state)
+                    self.record.report(report)
+                    show(report)
+                    self.between(report.step, told)
+            except RewardError:  # before the update of its step: the weights are those of the step before
+                self.keep()
+                raise
+        self.finish()
+
+    def between(self, step: int, told: list[int]) -> None:
+        """Evaluation and checkpoint after a step, where they are due, and the end if a signal asked for it."""
+        last = step == self.run.train.steps
+        if last or due(step, self.run.eval.every):
+            self.evaluate(step, "after training" if last else f"at step {step}")
+        if last or told or due(step, self.run.checkpoint.every):
+            self.save(step)
+        if told and not last:
+            raise interrupted(told[0], self.folder, step)
+
+    def evaluate(self, step: int, when: str) -> None:
+        """Measure on held-out prompts; keep the best checkpoint by the named metric."""
+        if self.built.evaluator is None:
+            return
+        self.console.message(f"evaluating {when} ...")
+        evaluation = self.built.evaluator.evaluate(step)
+        self.record.evaluation(evaluation)
+        self.console.evaluation(evaluation)
+        if step and self.run.checkpoint.best is not None:
+            score = metric(evaluation, self.run.checkpoint.best).mean
+            if score > self.best:
+                self.best = score
+                self.save(step, best=True)
+
+    def save(self, step: int, *, best: bool = False) -> None:
+        """Write a checkpoint: weights, optimiser, and the state that makes a resumed run the same run."""
+        state = {**vars(self.progress), "best": self.best, "wall_s": self.elapsed()}
+        self.checkpoints.save(step, self.built.learner, state, best=best)
+
+    def keep(self) -> None:
+        """A checkpoint of the last whole step, if it has none."""
+        if self.progress.step and not (self.checkpoints.folder / f"step-{self.progress.step:06d}").exists():
+            self.save(self.progress.step)
+
+    def finish(self) -> None:
+        """The summary and the report."""
+        path = self.write_summary()
+        self.console.message(f"model:  {self.checkpoints.newest() or self.folder}/hf")
+        self.console.message(f"report: {path}")
+
+    def write_summary(self) -> Path:
+        """summary.json and report.html from what is on the disk."""
+        self.record.summary(
+            algorithm=self.run.algorithm,
+            model=self.run.model.path,
+            steps=self.progress.step,
+            wall_s=self.elapsed(),
+            tokens=self.progress.tokens,
+        )
+        return write_report(self.folder)
+
+    def elapsed(self) -> float:
+        """Seconds of this run, those before a resume included."""
+        return self.wall_s + time.monotonic() - self.started
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps happens now; 0 is never."""
+    return every > 0 and step % every == 0
+
+
+def metric(evaluation: Evaluation, name: str) -> Interval:
+    """The accuracy that a checkpoint is called best by."""
+    return {"greedy": evaluation.greedy, "avg@k": evaluation.avg_at_k, "pass@k": evaluation.pass_at_k}[name]
+
+
+def timed(reports: Iterator[Report]) -> Iterator[Report]:
+    """The same reports with the seconds of each step, and those that neither sampling, scoring nor updates took."""
+    started = time.perf_counter()
+    for report in reports:
+        whole = time.perf_counter() - started
+        spent = sum(report.metrics[f"time/{part}"] for part in ("rollout", "score", "update"))
+        yield replace(report, metrics={**report.metrics, "time/annotate": whole - spent, "time/step": whole})
+        started = time.perf_counter()
+
+
+@contextmanager
+def stop_signals(say: Callable[[str], None]) -> Iterator[list[int]]:
+    """Signals that ask the run to stop, as they come in: the step is finished first. A second Ctrl-C stops at once."""
+    told: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if told and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        told.append(number)
+        say("stopping: this step is finished first, then a checkpoint is written (Ctrl-C again stops at once)")
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, note)
+    except ValueError:  # not the main thread: whoever runs us there keeps the signals
+        before = {}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupted(number: int, folder: Path, step: int) -> Interrupted:
+    """The end that a signal asked for."""
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    error = Interrupted(f"Stopped by {name} after step {step}; a checkpoint is in {folder}.", todo="--resume goes on.")
+    error.code = 128 + number
+    return error
