@@ -41,6 +41,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     started = time.monotonic()
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
     check_plan(run)
+    torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
     built = build(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
