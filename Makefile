@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 SMOLLM2 ?= .models/smollm2
 SHARED ?= ../shared
 
-.PHONY: quickstart test lint learn oracles bench table clean
+.PHONY: quickstart test lint learn real oracles bench table clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -57,9 +57,10 @@ table: $(VENV)/ready   ## the README's table: the quickstart with seeds 0, 1, 2
 	.bench/bin/pip install -q -c constraints.txt trl==1.16.0 -e .
 	touch $@
 
-bench: .bench/ready   ## our step against TRL's, alternating in one process
-	.bench/bin/python benchmarks/step.py --workload tiny
-	.bench/bin/python benchmarks/step.py --workload smollm2 --model $(SMOLLM2)
+bench: .bench/ready $(SMOLLM2)/DONE   ## our step against TRL's, alternating in one process
+	.bench/bin/python benchmarks/step.py --workload tiny --threads 2 --memory
+	.bench/bin/python benchmarks/step.py --workload smollm2 --model $(SMOLLM2) --gsm8k $(SHARED)/data/gsm8k \
+		--precision bf16 --threads 2 --memory
 
 clean:
 	rm -rf $(VENV) .oracles .bench .models .pytest_cache .mypy_cache .ruff_cache .hypothesis
