@@ -33,7 +33,7 @@ $(SMOLLM2)/DONE:   ## a real chat model, where the maker's script lies beside th
 	.models/env/bin/python $(SHARED)/models/get_smollm2.py $(SMOLLM2)
 
 real: $(VENV)/ready $(SMOLLM2)/DONE   ## the same suite of parts on SmolLM2-135M-Instruct
-	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) $(BIN)/python -m pytest -q tests/real tests/models/test_text.py
+	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) $(BIN)/python -m pytest -q tests/real tests/models/test_text.py tests/rollout/test_segments.py
 
 oracles:   ## make the other libraries' numbers again, in environments of their own, and compare with the committed ones
 	$(PYTHON) -m venv .oracles/rl

@@ -86,6 +86,29 @@ def sft(arguments: Arguments, overwrite: Overwrite = False) -> None:
     finetune(load(SftRun, *_split(arguments)), overwrite=overwrite)
 
 
+@app.command("reward-model")
+def reward_model(arguments: Arguments, overwrite: Overwrite = False) -> None:
+    """Train a judge of answers or of steps, as a recipe says."""
+    from scoreline.config.judge import JudgeRun, train_judge
+    from scoreline.config.load import load
+
+    train_judge(load(JudgeRun, *_split(arguments)), overwrite=overwrite)
+
+
+@app.command()
+def label(
+    arguments: Arguments,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on behind the last finished question.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make data for a judge from a model's own answers: preference pairs, or steps with labels."""
+    from scoreline.config.label import LabelRun
+    from scoreline.config.label import label as make
+    from scoreline.config.load import load
+
+    make(load(LabelRun, *_split(arguments)), resume=resume, overwrite=overwrite)
+
+
 @app.command("eval")
 def evaluate(
     target: Target,

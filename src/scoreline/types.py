@@ -1,4 +1,4 @@
-"""The nouns that the levels hand to one another: Prompt, Request, Completion, Reward, Rollout, Batch, Report.
+"""The nouns that the levels hand to one another: Prompt, Request, Completion, Step, Reward, Rollout, Batch, Report.
 
 Axes, written once: `n` sequences, `t` completion tokens, `p` prompt tokens, `g` answers of one group, `v` vocabulary.
 This module imports no tensor library, so that reward code starts in a plain Python process.
@@ -62,16 +62,39 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step of an answer: what it says, and the token that ends it, as an index into `Completion.token_ids`."""
+
+    text: str
+    end: int
+
+
+@dataclass(frozen=True)
 class Reward:
-    """The score of one answer: the weighted `total` (None: no function could score it) and each function's part."""
+    """The score of one answer: the weighted `total` (None: no function could score it) and each function's part.
+
+    Under process supervision `steps` holds the weighted reward of each step (None: no function could score that one),
+    and `step_parts` what each function gave to each step.
+    """
 
     total: float | None
     parts: Mapping[str, float | None] = field(default_factory=dict)
+    steps: tuple[float | None, ...] = ()
+    step_parts: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float | None:
+        """The total plus the mean of the step rewards, whichever there are: one number that does not grow with the
+        number of steps, to compare answers by. None when nothing was scored.
+        """
+        steps = [reward for reward in self.steps if reward is not None]
+        known = [part for part in (self.total, sum(steps) / len(steps) if steps else None) if part is not None]
+        return sum(known) if known else None
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One scored answer. `group` numbers the question inside its step."""
+    """One scored answer. `group` numbers the question inside its step; `steps` are cut only where they are rewarded."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -79,6 +102,7 @@ class Rollout:
     text: str
     reward: Reward
     group: int
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)

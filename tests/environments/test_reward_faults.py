@@ -247,8 +247,108 @@ def test_a_column_that_is_no_json(tmp_path: Path) -> None:
 
 
 def test_no_reward_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"There is no reward(?s:.*)arithmetic_answer"):
+    with pytest.raises(ConfigError, match=r"There is no reward(?s:.*)arithmetic_answer(?s:.*)arithmetic_steps"):
         Scorer([])
+
+
+STEPS = (("3+8=11;", "#11"), ("#2",))
+STEP_RETURNS = {
+    "[[1.0, 0.0]]": "'bad' must return a list with one list for each completion.*1 lists for 2 completions",
+    "1.0": "'bad' must return a list.*float 1.0",
+    "[[1.0, 0.0], 1.0]": r"'bad' must return one value for each step, and did not for row 1 \(prompt 'train:9'\).*"
+    "got: +float 1.0.*a list with a number or None for each step",
+    "[None, [1.0]]": r"and did not for row 0 \(prompt 'train:7'\).*got: +NoneType None",
+    "['ab', [1.0]]": r"and did not for row 0 \(prompt 'train:7'\).*got: +str 'ab'",
+    "[[1.0, 0.0], [1.0, 2.0]]": r"and did not for row 1 \(prompt 'train:9'\).*got: +2 values for 1 steps",
+    "[[1.0], [1.0]]": r"and did not for row 0 \(prompt 'train:7'\).*got: +1 values for 2 steps",
+    "[[1.0, float('nan')], [0]]": r"returned no number for step 1 of row 0 \(prompt 'train:7'\).*got: +nan.*finite",
+    "[[1.0, 0.0], [float('inf')]]": r"returned no number for step 0 of row 1 \(prompt 'train:9'\).*got: +inf",
+    "[[1.0, '1'], [0]]": r"returned no number for step 1 of row 0 \(prompt 'train:7'\).*got: +str '1'",
+    "[[1.0, [1.0]], [0]]": r"returned no number for step 1 of row 0 .*got: +list \[1.0\]",
+}
+
+
+def fails_for_steps(spec: RewardSpec, message: str) -> None:
+    with Scorer([], steps=[spec]) as scorer:
+        scorer.check(PROMPTS)
+        with pytest.raises(RewardError, match=f"(?s){message}"):
+            scorer.score(PROMPTS, ["3+8=11;#11", "#2"], [[1], [1]], STEPS)
+
+
+@pytest.mark.parametrize("value", STEP_RETURNS)
+def test_a_wrong_return_value_for_steps_here(value: str) -> None:
+    def bad(steps: list[list[str]]) -> Any:
+        return eval(value)  # noqa: S307
+
+    fails_for_steps(RewardSpec(bad), f"The step reward function .*{STEP_RETURNS[value]}")
+
+
+@pytest.mark.parametrize("value", ["[[1.0, 0.0], 1.0]", "[[1.0], [1.0]]", "[[1.0, float('nan')], [0]]"])
+def test_a_wrong_return_value_for_steps_in_another_process(tmp_path: Path, value: str) -> None:
+    source = write(tmp_path, f"def bad(steps): return {value}")
+    fails_for_steps(RewardSpec(f"{source}:bad"), STEP_RETURNS[value])
+
+
+def test_a_wrong_return_value_of_a_judge_of_steps() -> None:
+    scorer = Scorer([], judges={"prm": lambda steps: [[0.5]] * 2}, steps=[RewardSpec("prm")])
+    with pytest.raises(RewardError, match=r"step reward function 'prm' .* row 0 \(prompt 'train:7'\)"):
+        scorer.score(PROMPTS, ["3+8=11;#11", "#2"], [[1], [1]], STEPS)
+
+
+def test_a_step_reward_that_raises_or_hangs_is_named(tmp_path: Path) -> None:
+    code = "import time\ndef broken(steps): return [len(row).x for row in steps]\ndef hang(steps): time.sleep(600)"
+    source = write(tmp_path, code)
+    fails_for_steps(RewardSpec(f"{source}:broken"), "step reward function 'broken' raised an error.*mine.py:2 in")
+    fails_for_steps(
+        RewardSpec(f"{source}:hang", timeout_s=1.0),
+        "step reward function 'hang' did not answer within 1 s.*the step reward's timeout_s",
+    )
+
+
+STEP_NAMES = {
+    "arithmetic_step": "Unknown step reward function.*got: +arithmetic_step\n.*did you mean 'arithmetic_steps'",
+    "arithmetic_answer": "Unknown step reward function.*arithmetic_answer, which is a reward function",
+    "models/prm": "Unknown step reward function.*a process reward model's folder",
+    "none.py:f": "file of a step reward function does not exist",
+}
+
+
+@pytest.mark.parametrize("name", STEP_NAMES)
+def test_an_unknown_name_of_a_step_reward(name: str) -> None:
+    with pytest.raises(RewardError, match=f"(?s){STEP_NAMES[name]}"):
+        Scorer([], steps=[RewardSpec(name)])
+
+
+def test_a_step_reward_is_no_reward_of_the_whole_answer() -> None:
+    with pytest.raises(RewardError, match=r"(?s)Unknown reward function.*arithmetic_steps, which is a step reward fun"):
+        Scorer([RewardSpec("arithmetic_steps")])
+
+
+def test_a_step_reward_is_checked_before_the_first_step(tmp_path: Path) -> None:
+    source = write(tmp_path, "def whole(completions): return []\ndef mine(steps, gold, scale=1): return []")
+    messages = [
+        (RewardSpec(f"{source}:whole"), "step reward function 'whole' takes no steps.*got: +completions"),
+        (RewardSpec(f"{source}:mine"), "step reward function 'mine' wants 'gold', and prompt 'train:7' has no such"),
+        (RewardSpec(f"{source}:nine"), "step reward function 'nine' cannot be imported"),
+        (RewardSpec("arithmetic_steps", options={"mising": 0}), "has no option 'mising'.*accepted: missing.*'missing'"),
+    ]
+    for spec, message in messages:
+        with Scorer([], steps=[spec]) as scorer, pytest.raises(RewardError, match=f"(?s){message}"):
+            scorer.check(PROMPTS)
+
+
+def test_an_answer_without_a_step_is_refused_where_it_must_not_be() -> None:
+    long = " " * 90
+    scorer = Scorer([], steps=[RewardSpec("arithmetic_steps")], none="error")
+    with pytest.raises(RewardError, match=r"row 1 \(prompt 'train:9'\) has no step") as caught:
+        scorer.score(PROMPTS, ["#11", long], [[1], [1]], [["#11"], []])
+    assert "got:      '" + " " * 30 + " ... " in str(caught.value)
+    assert long not in str(caught.value)
+
+
+def test_the_steps_of_every_answer_are_needed() -> None:
+    with Scorer([], steps=[RewardSpec("arithmetic_steps")]) as scorer, pytest.raises(ValueError, match="shorter"):
+        scorer.score(PROMPTS, ["#11", "#2"], [[1], [1]])
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf")])

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from scoreline.models.heads import Kind
+from scoreline.models.judges import make_judge
 from tests import parts
 
 ROOT = Path(__file__).parents[2]
@@ -31,11 +33,18 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/") and k != "seconds"} for row in rows]
 
 
+def rounds(path: Path) -> list[dict[str, Any]]:
+    rows = lines(path) if path.exists() else []
+    return [{**row, "metrics": {k: v for k, v in row["metrics"].items() if k != "judge/seconds"}} for row in rows]
+
+
 def left(folder: Path) -> dict[str, Any]:
     """Everything a run leaves that does not say how long it took."""
     run = folder / "victim"
     last = run / "checkpoints" / "step-000006"
     files = ["hf/model.safetensors", "optimizer.safetensors", "critic.safetensors", "rng.safetensors"]
+    files += ["reference.safetensors", "judge/hf/model.safetensors", "judge/optimizer.safetensors"]
+    files += ["judge/history.jsonl"]
     sums = {f: hashlib.sha256((last / f).read_bytes()).hexdigest() for f in files if (last / f).exists()}
     state = json.loads((last / "state.json").read_text())
     return {
@@ -43,6 +52,7 @@ def left(folder: Path) -> dict[str, Any]:
         "evaluation": lines(run / "evaluation.jsonl"),
         "completions": sorted(p.name for p in (run / "completions").iterdir()),
         "weights": sums,
+        "rounds": rounds(run / "rounds.jsonl"),
         "state": {k: v for k, v in state.items() if k != "wall_s"},
     }
 
@@ -59,5 +69,34 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, algorithm: str) -> 
         assert not list(run.glob("step-*/.tmp*"))
     assert go(model, tmp_path / "killed", algorithm) == 0
     whole, killed = left(tmp_path / "whole"), left(tmp_path / "killed")
+    for part in whole:
+        assert killed[part] == whole[part], part
+
+
+ROUND_KILLS = [
+    ("judging", 3),
+    ("generation", 25),
+    ("learning to judge", 2),
+    ("update", 3),
+    ("remembering", 2),
+    ("checkpoint", 1),
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a signal of Unix")
+@pytest.mark.parametrize(("algorithm", "kind"), [("iterative", "outcome"), ("stepwise", "process")])
+def test_killed_inside_rounds_and_resumed_is_never_stopped(tmp_path: Path, algorithm: str, kind: Kind) -> None:
+    model = tmp_path / "model"
+    parts.policy().save(model)
+    make_judge(kind, str(model), seed=1).save(model / kind)
+    assert go(model, tmp_path / "whole", algorithm) == 0
+    for phase, number in ROUND_KILLS:
+        assert go(model, tmp_path / "killed", algorithm, phase, number) == -signal.SIGKILL, f"{phase} was not reached"
+    assert go(model, tmp_path / "killed", algorithm) == 0
+    whole, killed = left(tmp_path / "whole"), left(tmp_path / "killed")
+    assert len(whole["rounds"]) == 3
+    assert whole["rounds"][-1]["metrics"]["judge/replayed"] > 0
+    assert "judge/hf/model.safetensors" in whole["weights"]
+    assert "reference.safetensors" in whole["weights"]
     for part in whole:
         assert killed[part] == whole[part], part

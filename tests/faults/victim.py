@@ -1,6 +1,8 @@
 """A small training run that kills itself: `victim.py MODEL FOLDER ALGORITHM [PHASE NUMBER]`.
 
-PHASE is a function in the middle of which SIGKILL comes, at its NUMBER-th call. The run resumes if it exists.
+ALGORITHM "iterative" is GRPO in three rounds, paid by a judge of answers that learns, "stepwise" one paid by a judge of
+steps; they find their judges in MODEL/outcome and MODEL/process. PHASE is a function in the middle of which SIGKILL
+comes, at its NUMBER-th call. The run resumes if it exists.
 """
 
 from __future__ import annotations
@@ -9,26 +11,38 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from scoreline.config.launch import train
 from scoreline.config.run import Checkpoint, Eval, Model, Run
+from scoreline.config.run import Judge as JudgeInRun
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec, Scorer
+from scoreline.environments.steps import Splitter
 from scoreline.models.decoder import Decoder
+from scoreline.models.judges import Judge
 from scoreline.models.policy import Policy
 from scoreline.objectives.zoo import ZOO
 from scoreline.rollout.engine import Sampling
+from scoreline.train.iterate import Rounds
+from scoreline.train.judging import JudgeLearner
 from scoreline.train.learner import LocalLearner
 from scoreline.train.plan import Plan
+from scoreline.train.replay import Replay
+
+ITERATIVE = {"iterative": "outcome", "stepwise": "process"}
 
 PHASES: dict[str, tuple[type, str]] = {
     "generation": (Decoder, "step"),
     "scoring": (Scorer, "score"),
     "update": (LocalLearner, "_backward"),
     "checkpoint": (Policy, "save"),
+    "judging": (Judge, "_batched"),
+    "learning to judge": (JudgeLearner, "_accumulate"),
+    "remembering": (Replay, "save"),
 }
 
 
@@ -49,6 +63,8 @@ def deadly(phase: str, number: int) -> None:
 
 def run(model: str, folder: Path, algorithm: str) -> Run:
     """Six steps with a checkpoint every two and evaluations in between."""
+    if algorithm in ITERATIVE:
+        return in_rounds(run(model, folder, "grpo"), algorithm)
     return Run(
         name="victim",
         folder=str(folder),
@@ -61,6 +77,29 @@ def run(model: str, folder: Path, algorithm: str) -> Run:
         train=Plan(steps=6, prompts_per_step=4, num_generations=4, minibatches=2, learning_rate=1e-3),
         eval=Eval(every=3, prompts=8, k=2),
         checkpoint=Checkpoint(every=2),
+    )
+
+
+def in_rounds(plain: Run, algorithm: str) -> Run:
+    """The same steps as three rounds with a judge."""
+    kind, asked = ITERATIVE[algorithm], RewardSpec("judge")
+    right = (RewardSpec("format_match", options={"pattern": "[0-4]"}),)
+    return replace(
+        plain,
+        reward=(asked,) if kind == "outcome" else (),
+        step_reward=(asked,) if kind == "process" else (),
+        steps=Splitter("pattern", at="[0-9]"),
+        rounds=Rounds(3),
+        judge=JudgeInRun(
+            f"{plain.model.path}/{kind}",
+            device="cpu",
+            prompts=12,
+            num_generations=4,
+            continuations=2,
+            replay=0.4,
+            checker=right,
+        ),
+        eval=replace(plain.eval, reward=right),
     )
 
 

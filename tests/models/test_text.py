@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig
 
@@ -16,6 +18,7 @@ from scoreline.errors import DataError, ModelError
 from scoreline.models.loading import load_causal_lm, load_tokenizer
 from scoreline.models.text import Text
 from scoreline.types import Prompt
+from tests.vocabularies import BROKEN, EOS, MARK, WORDS, byte_fallback, byte_level, tokens
 
 Characters = Callable[..., Any]
 SUM = Prompt("train:0", "3+8=")
@@ -138,6 +141,64 @@ def test_unknown_characters_are_warned_of(characters: Characters) -> None:
         text.encode(SUM)
 
 
+BYTES, FALLBACK = Text(byte_level()), Text(byte_fallback())
+SMALL = tokens(BYTES.tokenizer, *WORDS, *BROKEN, *"ab;#", *(bytes([byte]) for byte in "你😀é".encode()), MARK, EOS)
+SAID = st.text(st.sampled_from("ab 1;=\n你😀é"), max_size=12)
+PARTS = st.lists(st.sampled_from(SMALL), min_size=1, max_size=12)
+
+
+def first_prefix(text: Text, ids: list[int], chars: int) -> int:
+    """What `reach` means, token by token."""
+    whole = text.decode(ids)
+    return next(i for i in range(len(ids)) if text.decode(ids[: i + 1])[:chars] == whole[:chars])
+
+
+def agrees(text: Text, ids: list[int]) -> None:
+    """reach is the first prefix, and the pieces are the text cut where it says."""
+    whole, pieces = text.decode(ids), text.pieces(ids)
+    assert "".join(pieces) == whole
+    assert len(pieces) == len(ids)
+    for chars in range(1, len(whole) + 1):
+        reached = text.reach(ids, whole, chars)
+        assert reached == first_prefix(text, ids, chars), chars
+        assert len("".join(pieces[:reached])) < chars <= len("".join(pieces[: reached + 1]))
+
+
+@given(SAID)
+def test_every_character_is_reached_at_the_first_prefix_that_says_it(said: str) -> None:
+    for text in (BYTES, FALLBACK):
+        ids = text.tokenizer(f"a{said}", add_special_tokens=False)["input_ids"]
+        agrees(text, [*ids, text.eos_ids[0]])
+
+
+@given(PARTS)
+def test_reach_and_pieces_of_tokens_that_no_text_would_be_cut_into(ids: list[int]) -> None:
+    agrees(BYTES, ids)
+
+
+@given(SAID, st.integers(1, 40))
+def test_reach_and_pieces_of_an_answer_that_ends_inside_a_character(said: str, kept: int) -> None:
+    agrees(BYTES, BYTES.tokenizer(f"a{said}", add_special_tokens=False)["input_ids"][:kept])
+
+
+def test_a_character_belongs_to_the_token_that_completes_it() -> None:
+    ids = tokens(BYTES.tokenizer, "ab", b"\xe4\xbd", b"\xa0a", MARK, "\n\n", EOS)
+    assert BYTES.pieces(ids) == ["ab", "", "你a", "", "\n\n", ""]
+    assert [BYTES.reach(ids, "ab你a\n\n", chars) for chars in range(7)] == [0, 0, 0, 2, 2, 4, 4]
+
+
+def test_a_decoder_that_takes_back_characters_does_not_move_them() -> None:
+    ids = FALLBACK.tokenizer("你😀😀", add_special_tokens=False)["input_ids"]
+    assert FALLBACK.pieces(ids) == ["", "", "", "你", "", "", "", "😀", "", "", "", "😀"]
+    assert [FALLBACK.reach(ids, "你😀😀", chars) for chars in (1, 2, 3)] == [3, 7, 11]
+
+
+def test_unsaid_tokens_are_those_that_decoding_leaves_out() -> None:
+    assert BYTES.unsaid(MARK) == tokens(BYTES.tokenizer, MARK)[0]
+    assert BYTES.unsaid(EOS) == BYTES.eos_ids[0]
+    assert [BYTES.unsaid(token) for token in (";", "ab", "\n\n", "nowhere")] == [None] * 4
+
+
 @pytest.fixture(scope="module")
 def smollm2() -> str:
     path = os.environ.get("SCORELINE_SMOLLM2")
@@ -154,3 +215,11 @@ def test_a_real_chat_model(smollm2: str) -> None:
     assert read(text, text.encode_answer(Prompt("0", CHAT.content), "11")) == "11<|im_end|>"
     assert text.tokenizer.eos_token_id in text.eos_ids
     assert text.decode(text.encode_answer(SUM, "The sum is 11.")) == "The sum is 11."
+
+
+@pytest.mark.parametrize("said", ["3 + 8 = 11.\n2. 你好😀\n\nSo é it is.", "naïve 🤷🏽‍♀️ = 价格\n#### 7", "\n\n a  b"])
+def test_the_pieces_of_a_real_vocabulary(smollm2: str, said: str) -> None:
+    text = Text(load_tokenizer(smollm2))
+    ids = text.tokenizer(said, add_special_tokens=False)["input_ids"]
+    for kept in range(1, len(ids) + 1):
+        agrees(text, [*ids[:kept], text.eos_ids[0]])

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import pytest
-from reports.runs import evaluation, report, rollout
+from reports.runs import LEARNED, evaluation, report, rollout, stepped
 
 from scoreline.reports.console import Console, Meter
 
@@ -150,6 +151,68 @@ def test_evaluation_line() -> None:
     line = stream.getvalue()
     assert line.startswith("held-out at step 20  greedy 0.500 [0.450, 0.550]  avg@4 0.500 [0.450, 0.550]  pass@4")
     assert "length 5.0" in line
+
+
+def test_evaluation_line_with_a_judge() -> None:
+    stream = io.StringIO()
+    Console(stream=stream).evaluation(evaluation(20, 0.5, judged=0.61, judge_accuracy=0.875))
+    assert "  judged 0.610  judge accuracy 0.875  length 5.0  0.2 s" in stream.getvalue()
+    Console(stream=stream).evaluation(evaluation(40, 0.5))
+    assert "judge" not in stream.getvalue().splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "line"),
+    [
+        (
+            LEARNED,
+            "round 2 ended  judge accuracy 0.7500, then 0.8750  loss 0.2500  calibration error 0.0625  "
+            "1200 new examples, 120 replayed",
+        ),
+        ({"judge/examples": 0.0, "judge/tokens": 7.0}, "round 2 ended  0 new examples, 0 replayed"),
+        ({}, "round 2 ended"),
+    ],
+)
+def test_a_round_is_one_line(metrics: dict[str, float], line: str) -> None:
+    stream = io.StringIO()
+    Console(stream=stream).round(2, metrics)
+    assert stream.getvalue().splitlines() == [line]
+
+
+def test_a_step_with_rewarded_steps_says_their_mean() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream, samples_every=0).training(2) as show:
+        show(report(1, step_reward=0.25))
+    assert "reward 0.1000  step reward 0.2500  kl" in stream.getvalue()
+
+
+def test_samples_are_ordered_by_what_the_answer_and_its_steps_earned() -> None:
+    stream = io.StringIO()
+    good, bad = stepped(("a", 0.5), ("b", 1.0), total=None), stepped(("c", -0.5), total=0.25)
+    Console(stream=stream).samples([bad, good])
+    assert stream.getvalue().splitlines() == ["  +0.75  3+8= → ab", "  -0.25  3+8= → c"]
+
+
+def test_a_warning_is_a_line_on_the_screen_and_in_the_log(tmp_path: Path) -> None:
+    stream, log = io.StringIO(), tmp_path / "log.txt"
+    Console(log=log, stream=stream).warning("3 of 8 answers have no step")
+    assert stream.getvalue() == "warning: 3 of 8 answers have no step\n"
+    assert log.read_text().endswith("  warning: 3 of 8 answers have no step\n")
+
+
+def test_plain_python_warnings_become_lines_and_others_go_where_they_went() -> None:
+    stream, before = io.StringIO(), warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        gone: list[str] = []
+        warnings.showwarning = lambda message, *place, **rest: gone.append(str(message))
+        with Console(stream=stream).warnings():
+            warnings.warn("round 2 gave nothing to learn from", stacklevel=1)
+            warnings.warn("a library is old", FutureWarning, stacklevel=1)
+        warnings.warn("later", stacklevel=1)
+    assert stream.getvalue() == "warning: round 2 gave nothing to learn from\n"
+    assert gone == ["a library is old", "later"]
+    assert warnings.showwarning is before
 
 
 def test_the_log_masks_tokens_and_dates_every_line(tmp_path: Path) -> None:

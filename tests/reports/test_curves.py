@@ -108,6 +108,29 @@ def test_the_critic_has_its_panel(tmp_path: Path) -> None:
     assert named(draw(history), "critic").title == "Critic"
 
 
+def test_steps_have_their_panels(tmp_path: Path) -> None:
+    history = run_with(tmp_path, {"step_reward": 0.2, "steps/mean": 3.0}, {"step_reward": 0.4, "steps/mean": 3.5})
+    names = [curve.name for curve in draw(history)]
+    assert names[:3] == ["learning", "step_reward", "steps"]
+
+
+def test_answers_without_a_step_are_drawn_only_where_there_are_any(tmp_path: Path) -> None:
+    every = run_with(tmp_path / "a", {"steps/none": 0.0}, {"steps/none": 0.0})
+    some = run_with(tmp_path / "b", {"steps/none": 0.0}, {"steps/none": 0.25})
+    assert "no_steps" not in [curve.name for curve in draw(every)]
+    assert named(draw(some), "no_steps").title == "Answers without a step"
+
+
+def test_reward_functions_are_drawn_side_by_side_where_they_are_mixed(tmp_path: Path) -> None:
+    one = run_with(tmp_path / "a", {"rewards/exact/mean": 0.5})
+    mixed = {"rewards/exact/mean": 0.5, "step_rewards/a $very$ long name/mean": 0.25}
+    two = run_with(tmp_path / "b", mixed, mixed)
+    assert "functions" not in [curve.name for curve in draw(one)]
+    text = words(named(draw(two), "functions").svg)
+    assert "exact" in text
+    assert "a $very$ lon…" in text
+
+
 def test_a_single_step_and_no_step(history: History, tmp_path: Path) -> None:
     assert named(draw(run_with(tmp_path / "one", {})), "learning").svg
     assert draw(replace(history, metrics=(), evaluations=())) == ()

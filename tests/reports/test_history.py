@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reports.runs import evaluation, write_run
+from reports.runs import LEARNED, evaluation, write_rounds, write_run
 
 from scoreline.errors import CheckpointError
 from scoreline.reports.history import read_history
@@ -22,6 +22,12 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert history.environment["device"] == "cpu"
 
 
+def test_rounds_are_read(tmp_path: Path) -> None:
+    write_rounds(tmp_path, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
+    assert [(row["round"], row["step"]) for row in read_history(tmp_path).rounds] == [(1, 2), (2, 4)]
+    assert read_history(tmp_path).rounds[1]["metrics"] == LEARNED
+
+
 def test_a_step_that_was_evaluated_twice_counts_once(tmp_path: Path) -> None:
     write_run(tmp_path).evaluation(evaluation(6, 0.7))
     assert [row["avg@k"]["mean"] for row in read_history(tmp_path).evaluations] == [0.4, 0.7]
@@ -31,6 +37,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     (tmp_path / "config.resolved.toml").write_text('algorithm = "ppo"\n')
     history = read_history(tmp_path)
     assert (history.metrics, history.evaluations, history.summary, history.completions) == ((), (), {}, {})
+    assert history.rounds == ()
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

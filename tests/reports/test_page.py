@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from reports.reading import page
 from reports.runs import CONFIG, evaluation, report, rollout, write_run
 
 from scoreline.errors import CheckpointError
@@ -12,28 +12,6 @@ from scoreline.reports.page import write_report
 from scoreline.reports.record import Record
 
 HOSTILE = "</td><script>alert(1)</script>"
-
-
-class Page(HTMLParser):
-    """The elements, their attributes and the visible text of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def page(folder: Path) -> Page:
-    return Page(write_report(folder).read_text(encoding="utf-8"))
 
 
 def headline(folder: Path) -> str:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from reports.runs import evaluation, report, rollout, write_run
+import torch
+from reports.runs import LEARNED, annotated, evaluation, letters, report, rollout, stepped, write_rounds, write_run
 
 from scoreline.errors import CheckpointError
 from scoreline.reports.memory import peak_rss_mb
@@ -58,6 +59,48 @@ def test_answers_are_kept_of_the_first_and_every_nth_step_and_no_more_than_asked
     assert rows == [answer | {"finish": "stop", "group": group} for group in (0, 1)]
 
 
+def kept(record: Record, step: int = 1) -> list[dict[str, object]]:
+    return lines(record.folder / "completions" / f"step-{step:06d}.jsonl")
+
+
+def test_steps_are_kept_with_what_each_function_gave_them(tmp_path: Path) -> None:
+    answer = stepped(("3+8=11\n", 1.0), ("so 12", None), total=0.5)
+    record = Record(tmp_path)
+    record.report(report(1, answers=[answer]))
+    (row,) = kept(record)
+    first = {"text": "3+8=11\n", "reward": 1.0, "parts": {"sums": 1.0, "judge": 1.0}}
+    assert row["steps"] == [first, {"text": "so 12", "reward": None, "parts": {"sums": None, "judge": None}}]
+    assert (row["reward"], row["total"], row["parts"]) == (1.5, 0.5, {"exact": 0.5})
+    assert "tokens" not in row
+
+
+def test_each_token_is_kept_with_its_advantage_and_padding_is_not(tmp_path: Path) -> None:
+    record = Record(tmp_path, pieces=letters)
+    record.report(annotated(1, [stepped(("12", 1.0)), stepped(("345", 0.0))], [[0.1, 1 / 3, 9.0], [-1.5, 0.0, 2e-9]]))
+    first, second = (row["tokens"] for row in kept(record))
+    assert first == [["1", 0.1], ["2", 0.333333]]
+    assert second == [["3", -1.5], ["4", 0.0], ["5", 2e-9]]
+
+
+def test_the_rows_of_a_batch_are_the_rollouts(tmp_path: Path) -> None:
+    rollouts = [stepped((text, 1.0)) for text in ("1", "2", "3")]
+    record = Record(tmp_path, answers=2, pieces=letters)
+    record.report(annotated(1, rollouts, [[1.0], [2.0], [3.0]]))
+    assert [row["tokens"] for row in kept(record)] == [[["1", 1.0]], [["2", 2.0]]]
+
+
+def test_an_advantage_that_is_not_a_number_is_null(tmp_path: Path) -> None:
+    record = Record(tmp_path, pieces=letters)
+    record.report(annotated(1, [stepped(("1", 1.0))], [[math.nan]]))
+    assert kept(record)[0]["tokens"] == [["1", None]]
+
+
+def test_pieces_that_do_not_fit_the_tokens_are_an_error(tmp_path: Path) -> None:
+    record = Record(tmp_path, pieces=lambda ids: ["one"])
+    with pytest.raises(ValueError, match="zip"):
+        record.report(annotated(1, [stepped(("12", 1.0))], torch.zeros(1, 2).tolist()))
+
+
 def test_no_answers_are_kept_every_zero_steps(tmp_path: Path) -> None:
     Record(tmp_path, every=0).report(report(1))
     assert list((tmp_path / "completions").iterdir()) == []
@@ -78,6 +121,47 @@ def test_evaluation_line(tmp_path: Path) -> None:
     assert row["greedy"] == row["avg@k"] == row["pass@k"] == expected
     assert (row["step"], row["k"], row["mean_length"], row["seconds"]) == (20, 4, 5.0, 0.2)
     assert row["samples"] == [{"prompt": "3+8=", "completion": "11", "reward": 1.0}]
+
+
+def test_what_the_judge_says_is_written_where_there_is_one(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.evaluation(evaluation(0, 0.5, judged=0.25))
+    record.evaluation(evaluation(2, 0.5, judged=-1.5, judge_accuracy=0.75))
+    record.evaluation(evaluation(4, 0.5))
+    rows = lines(tmp_path / "evaluation.jsonl")
+    found = [{name: row[name] for name in ("judged", "judge_accuracy") if name in row} for row in rows]
+    assert found == [{"judged": 0.25}, {"judged": -1.5, "judge_accuracy": 0.75}, {}]
+    ends = record.summary(algorithm="grpo", model="m", steps=4, wall_s=0.1, tokens=2)["eval"]
+    assert ends["before"]["judged"] == 0.25
+    assert "judged" not in ends["after"]
+
+
+def test_rounds_are_one_object_each_and_the_summary_has_the_last(tmp_path: Path) -> None:
+    record = write_rounds(tmp_path, (0.4, 0.5), (0.1, 0.2))
+    record.round(2, 4, {"judge/accuracy": 0.9, "judge/loss": math.nan})
+    rows = lines(tmp_path / "rounds.jsonl")
+    last = {"judge/accuracy": 0.9, "judge/loss": None}
+    assert rows == [{"round": 1, "step": 2, "metrics": LEARNED}, {"round": 2, "step": 4, "metrics": last}]
+    summary = record.summary(algorithm="grpo", model="m", steps=4, wall_s=0.1, tokens=2)
+    assert summary["rounds"] == last
+
+
+def test_a_round_that_is_done_again_is_written_once(tmp_path: Path) -> None:
+    record = write_rounds(tmp_path, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
+    record.rewind(4)
+    with (tmp_path / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 2, "st')
+    record.round(2, 4, {"judge/accuracy": 1.0})
+    assert [(row["round"], row["metrics"]) for row in lines(tmp_path / "rounds.jsonl")] == [
+        (1, LEARNED),
+        (2, {"judge/accuracy": 1.0}),
+    ]
+
+
+def test_rewind_forgets_the_rounds_after_the_step(tmp_path: Path) -> None:
+    record = write_rounds(tmp_path, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
+    record.rewind(3)
+    assert [row["round"] for row in lines(tmp_path / "rounds.jsonl")] == [1]
 
 
 def test_summary_has_both_ends(tmp_path: Path) -> None:

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scoreline.config.apprentice import checker_for, make_apprentice
+from scoreline.config.jury import OWN, Jury, load_jury, load_named, named
 from scoreline.config.run import Run
 from scoreline.environments.prompts import load
 from scoreline.environments.rewards import RewardSpec, Scorer
 from scoreline.errors import ConfigError, DataError
 from scoreline.models.critic import make_critic
 from scoreline.models.policy import Model, Policy, load_policy
-from scoreline.models.reward import load_judge
 from scoreline.objectives.aggregates import FixedLength
 from scoreline.objectives.objective import Objective
 from scoreline.rollout.collect import Collector, Encoded, Sampler
 from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import LocalEngine
+from scoreline.rollout.segments import Segmenter
+from scoreline.train.apprentice import Apprentice
 from scoreline.train.evaluate import Evaluator
 from scoreline.train.learner import LocalLearner
 from scoreline.train.loop import Parts
@@ -27,33 +30,50 @@ from scoreline.types import Prompt
 
 @dataclass(frozen=True)
 class Built:
-    """The parts of a run, the evaluator, and the scorers, which own processes."""
+    """The parts of a run, the evaluator, the judges, and what owns processes: scorers and what cuts steps."""
 
     parts: Parts
     evaluator: Evaluator | None
     policy: Policy
     learner: LocalLearner
-    scorers: tuple[Scorer, ...]
+    jury: Jury
+    apprentice: Apprentice | None
+    owners: tuple[Scorer | Segmenter, ...]
+
+    def save(self, folder: Path) -> None:
+        """Whatever learns, into a checkpoint."""
+        self.learner.save(folder)
+        if self.apprentice is not None:
+            self.apprentice.save(folder / OWN)
+
+    def restore(self, folder: Path) -> None:
+        """Exactly what `save` wrote."""
+        self.learner.restore(folder)
+        if self.apprentice is not None:
+            self.apprentice.restore(folder / OWN)
 
     def close(self) -> None:
-        """End the processes of the reward functions."""
-        for scorer in self.scorers:
-            scorer.close()
+        """End the processes of users' functions."""
+        for owner in self.owners:
+            owner.close()
 
 
-def build(run: Run) -> Built:
-    """Load, check and join everything. Nothing is trained or written yet."""
+def build(run: Run, memory: Path | None = None) -> Built:
+    """Load, check and join everything. Nothing is trained or written yet; judges will remember in `memory`."""
     objective = completed(run)
     data = load(run.data)
     held_out = data.held_out[: run.eval.prompts]
     policy = load_policy(run.model)
-    scorer = scorer_for(run.reward, run.model)
+    jury = load_jury(run, memory)
+    scorer = Scorer(run.reward, judges=jury.functions(), steps=run.step_reward, none=run.steps.none)
     scorer.check(data.train)
     engine = LocalEngine(policy, max_rows=run.engine_rows)
-    sampler = Sampler(engine, scorer, policy.text.decode)
+    segmenter = make_segmenter(run, policy)
+    sampler = Sampler(engine, scorer, policy.text.decode, segmenter)
+    prompts = encode(policy, data.train, run)
     collector = Collector(
         sampler,
-        encode(policy, data.train, run),
+        prompts,
         run.sampling,
         prompts_per_step=run.train.prompts_per_step,
         num_generations=run.train.num_generations,
@@ -63,8 +83,23 @@ def build(run: Run) -> Built:
     learner = make_learner(run, objective, policy)
     warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance)
     parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
-    evaluator, judge = make_evaluator(run, policy, engine, scorer, held_out)
-    return Built(parts, evaluator, policy, learner, (scorer, judge))
+    evaluator, truth = make_evaluator(run, policy, sampler, jury, held_out)
+    checker = checker_for(run)
+    if checker is not None:
+        checker.check(data.train)
+    own = jury.loaded.get(OWN)
+    apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
+    owners = tuple(owner for owner in (scorer, segmenter, truth, checker) if owner is not None)
+    return Built(parts, evaluator, policy, learner, jury, apprentice, owners)
+
+
+def make_segmenter(run: Run, policy: Policy) -> Segmenter | None:
+    """What cuts answers into steps, where something rewards steps."""
+    if not run.step_reward:
+        return None
+    segmenter = Segmenter(run.steps, policy.text)
+    segmenter.check()
+    return segmenter
 
 
 def check_plan(run: Run) -> None:
@@ -75,6 +110,20 @@ def check_plan(run: Run) -> None:
             got=f"train.num_generations={run.train.num_generations} with algorithm {run.algorithm!r}",
             accepted="num_generations >= 2",
             todo="set train.num_generations=8, or use an algorithm without a group baseline.",
+        )
+    if run.train.steps % run.rounds.count:
+        raise ConfigError(
+            "The steps cannot be divided into rounds of equal length.",
+            got=f"train.steps={run.train.steps}, rounds.count={run.rounds.count}",
+            accepted="train.steps, those of all rounds together, a multiple of rounds.count",
+            todo=f"set train.steps={run.rounds.count * max(1, run.train.steps // run.rounds.count)}.",
+        )
+    if run.reference.every is not None and "logp_ref" not in run.objective.needs:
+        raise ConfigError(
+            "There is no reference to refresh: the objective has no KL.",
+            got=f"reference.every={run.reference.every} with algorithm {run.algorithm!r}",
+            accepted="an objective with a KL",
+            todo="add objective.kl, or leave reference.every out.",
         )
     if run.sampling.temperature <= 0:
         raise ConfigError(
@@ -112,32 +161,50 @@ def make_learner(run: Run, objective: Objective, policy: Policy) -> LocalLearner
 
 
 def make_evaluator(
-    run: Run, policy: Policy, engine: LocalEngine, scorer: Scorer, held_out: Sequence[Prompt]
-) -> tuple[Evaluator | None, Scorer]:
-    """The evaluator, or None without held-out prompts, and the scorer that it uses."""
-    judge = scorer_for(run.eval.reward, run.model) if run.eval.reward else scorer
+    run: Run, policy: Policy, sampler: Sampler, jury: Jury, held_out: Sequence[Prompt]
+) -> tuple[Evaluator | None, Scorer | None]:
+    """The evaluator, or None without held-out prompts, and the scorer that is its own.
+
+    Where training is rewarded by whole answers alone and evaluation says nothing else, both score alike. Otherwise the
+    evaluation has a scorer of its own for what is right, and notes what the training rewards say of the same answers.
+    """
     if not held_out:
-        return None, judge
-    judge.check(held_out)
+        return None, None
+    alike = not run.eval.reward and not run.step_reward
+    truth = None if alike else Scorer(right_rewards(run), judges=jury.functions())
+    if truth is not None:
+        truth.check(held_out)
     return (
         Evaluator(
-            Sampler(engine, judge, policy.text.decode),
+            sampler if truth is None else Sampler(sampler.engine, truth, policy.text.decode),
             encode(policy, held_out, run),
             run.sampling,
             k=run.eval.k,
             right_at=run.eval.right_at,
             seed=run.seed,
             shown=run.eval.shown,
+            judge=None if truth is None else sampler,
         ),
-        judge,
+        truth,
     )
 
 
-def scorer_for(specs: Sequence[RewardSpec], model: Model) -> Scorer:
-    """The reward functions; a spec that names a folder with a config.json is a reward model."""
-    names = [spec.function for spec in specs if isinstance(spec.function, str)]
-    folders = [name for name in names if (Path(name) / "config.json").is_file()]
-    return Scorer(specs, judges={name: load_judge(name, device=model.device) for name in folders})
+def right_rewards(run: Run) -> tuple[RewardSpec, ...]:
+    """What says that a held-out answer is right."""
+    if run.eval.reward or run.reward:
+        return run.eval.reward or run.reward
+    raise ConfigError(
+        "Steps are rewarded, but nothing says whether a whole answer is right.",
+        got="[[step_reward]] alone, and held-out prompts",
+        accepted='[[eval.reward]] or [[reward]], such as function = "last_number"',
+        todo="add [[eval.reward]], or set data.held_out = 0 to measure nothing.",
+    )
+
+
+def scorer_for(specs: Sequence[RewardSpec], model: Model, *, steps: Sequence[RewardSpec] = ()) -> Scorer:
+    """Reward functions outside a run; a spec that names a reward model loads it."""
+    judges = {name: load_named(name, spec, model.device) for name, spec in named((*specs, *steps)).items()}
+    return Scorer(specs, judges=judges, steps=steps)
 
 
 def encode(policy: Policy, prompts: Sequence[Prompt], run: Run) -> list[Encoded]:

@@ -42,7 +42,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
     check_plan(run)
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
-    built = build(run)
+    built = build(run, memory=folder / "judged")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         session = open_session(run, folder, built, started, resume=resume)
@@ -55,7 +55,9 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
 def open_session(run: Run, folder: Path, built: Built, started: float, *, resume: bool) -> Session:
     """A session at step 0, or where the newest whole checkpoint left off."""
     console = Console(log=folder / "log.txt", samples_every=run.watch.samples_every)
-    record = Record(folder, every=run.watch.completions_every, answers=run.watch.completions_saved)
+    record = Record(
+        folder, every=run.watch.completions_every, answers=run.watch.completions_saved, pieces=built.policy.text.pieces
+    )
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.checkpoint.keep)
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     record.objective(FORMULA, explain(built.parts.objective))
@@ -64,12 +66,14 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     checkpoints.sweep()
     if not resume:
         checkpoints.clear()
+        built.jury.forget()
     newest = checkpoints.newest()
     if newest is not None:
-        state = checkpoints.restore(newest, built.learner)
+        state = checkpoints.restore(newest, built)
         best, wall_s = state.pop("best"), state.pop("wall_s")
         progress = Progress(**state)
         built.parts.engine.load(progress.step)
+        built.jury.learned(progress.round)
         console.message(f"resuming {run.name} after step {progress.step}")
     record.rewind(-1 if newest is None else progress.step)
     return Session(run, folder, built, console, record, checkpoints, progress, best, wall_s, started)

@@ -7,11 +7,16 @@ from typing import Literal
 
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec
+from scoreline.environments.steps import Splitter
+from scoreline.errors import ConfigError
 from scoreline.models.critic import CriticConfig
+from scoreline.models.device import Precision
 from scoreline.models.policy import Model
 from scoreline.objectives.objective import Objective
 from scoreline.objectives.zoo import grpo
 from scoreline.rollout.engine import Sampling
+from scoreline.train.iterate import Reference, Rounds
+from scoreline.train.judging import JudgeFit
 from scoreline.train.plan import Plan
 from scoreline.train.sft import SFT
 
@@ -54,11 +59,50 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """A judge that lives in the run: rewards call it by the name "judge".
+
+    With `learn` it goes on training at the end of each round, on `prompts` questions with `num_generations` fresh
+    answers each, and on history, which makes up the share `replay` of what it trains on. An outcome judge learns from
+    pairs of a right and a wrong answer to one question, at most `most` of each; a process judge from step labels. What
+    is right says `checker` (left out: the evaluation's rewards); a step's label comes from `step_checker`, or, where
+    there is none, from `continuations` sampled behind the step (Math-Shepherd, 2312.08935). With `data` it trains on
+    those rows instead, an equal share a round. `history` is replayed from the first round on.
+    """
+
+    path: str
+    device: str = "auto"
+    precision: Precision = "fp32"
+    batch_size: int = 32
+    learn: bool = True
+    prompts: int = 64
+    num_generations: int = 8
+    most: int = 4
+    replay: float = 0.1
+    held_out: float = 0.2
+    continuations: int = 4
+    checker: tuple[RewardSpec, ...] = ()
+    step_checker: tuple[RewardSpec, ...] = ()
+    data: Data | None = None
+    history: Data | None = None
+    fit: JudgeFit = field(default_factory=JudgeFit)
+
+    def __post_init__(self) -> None:
+        for name in ("replay", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"judge.{name} is a share.", got=getattr(self, name), accepted="0 to below 1")
+        for name in ("batch_size", "prompts", "num_generations", "most", "continuations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"judge.{name} is a count.", got=getattr(self, name), accepted="at least 1")
+
+
+@dataclass(frozen=True)
 class Run:
     """A training run. `runs/name/` holds all that it leaves.
 
-    `algorithm` names a value of the zoo; the table `[objective]` changes parts of it. `overlong` says what happens to
-    a prompt that leaves no room for an answer in the model's context. `engine_rows` answers are in flight at once.
+    `algorithm` names a value of the zoo; the table `[objective]` changes parts of it. `reward` scores whole answers,
+    `step_reward` the steps that `steps` cuts them into. `overlong` says what happens to a prompt that leaves no room
+    for an answer in the model's context. `engine_rows` answers are in flight at once.
     """
 
     name: str = "run"
@@ -70,6 +114,11 @@ class Run:
     critic: CriticConfig = field(default_factory=CriticConfig)
     data: Data = field(default_factory=Data)
     reward: tuple[RewardSpec, ...] = ()
+    steps: Splitter = field(default_factory=Splitter)
+    step_reward: tuple[RewardSpec, ...] = ()
+    judge: Judge | None = None
+    rounds: Rounds = field(default_factory=Rounds)
+    reference: Reference = field(default_factory=Reference)
     overlong: Literal["error", "drop", "truncate"] = "error"
     sampling: Sampling = field(default_factory=Sampling)
     engine_rows: int = 256

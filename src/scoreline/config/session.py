@@ -18,7 +18,7 @@ from scoreline.reports.page import write_report
 from scoreline.reports.record import Record
 from scoreline.train.checkpoint import Checkpoints
 from scoreline.train.evaluate import Evaluation, Interval
-from scoreline.train.loop import train as loop
+from scoreline.train.iterate import Round, iterate
 from scoreline.train.schedule import Progress
 from scoreline.types import Report
 
@@ -51,20 +51,36 @@ class Session:
         steps = self.run.train.steps
         with stop_signals(self.console.message) as told, self.console.training(steps, done=self.progress.step) as show:
             try:
-                for report in timed(loop(self.built.parts, self.progress)):
-                    self.progress = Progress(**report.state)
-                    self.record.report(report)
-                    show(report)
-                    self.between(report.step, told)
+                for event in timed(self.events()):
+                    self.progress = Progress(**event.state)
+                    if isinstance(event, Round):
+                        self.round_over(event)
+                        continue
+                    self.record.report(event)
+                    show(event)
+                    self.between(event.step, told)
             except RewardError:  # before the update of its step: the weights are those of the step before
                 self.keep()
                 raise
         self.finish()
 
+    def events(self) -> Iterator[Report | Round]:
+        """The steps and the ends of rounds that are still to come."""
+        run, built = self.run, self.built
+        return iterate(built.parts, self.progress, run.rounds, run.reference, built.apprentice)
+
+    def round_over(self, end: Round) -> None:
+        """Note what the judge learned, and save it."""
+        self.built.jury.learned(end.number)
+        self.record.round(end.number, end.step, end.metrics)
+        self.console.round(end.number, end.metrics)
+        self.save(end.step)
+
     def between(self, step: int, told: list[int]) -> None:
         """Evaluation and checkpoint after a step, where they are due, and the end if a signal asked for it."""
         last = step == self.run.train.steps
-        if last or due(step, self.run.eval.every):
+        rounds = self.run.rounds.count
+        if last or due(step, self.run.eval.every) or (rounds > 1 and due(step, self.run.train.steps // rounds)):
             self.evaluate(step, "after training" if last else f"at step {step}")
         if last or told or due(step, self.run.checkpoint.every):
             self.save(step)
@@ -88,7 +104,7 @@ class Session:
     def save(self, step: int, *, best: bool = False) -> None:
         """Write a checkpoint: weights, optimiser, and the state that makes a resumed run the same run."""
         state = {**vars(self.progress), "best": self.best, "wall_s": self.elapsed()}
-        self.checkpoints.save(step, self.built.learner, state, best=best)
+        self.checkpoints.save(step, self.built, state, best=best)
 
     def keep(self) -> None:
         """A checkpoint of the last whole step, if it has none."""
@@ -127,14 +143,18 @@ def metric(evaluation: Evaluation, name: str) -> Interval:
     return {"greedy": evaluation.greedy, "avg@k": evaluation.avg_at_k, "pass@k": evaluation.pass_at_k}[name]
 
 
-def timed(reports: Iterator[Report]) -> Iterator[Report]:
-    """The same reports with the seconds of each step, and those that neither sampling, scoring nor updates took."""
+def timed(events: Iterator[Report | Round]) -> Iterator[Report | Round]:
+    """The same events; reports with the seconds of each step, and those that no sampling, scoring or update took."""
     started = time.perf_counter()
-    for report in reports:
-        whole = time.perf_counter() - started
-        spent = sum(report.metrics[f"time/{part}"] for part in ("rollout", "score", "update"))
-        yield replace(report, metrics={**report.metrics, "time/annotate": whole - spent, "time/step": whole})
+    for event in events:
+        yield event if isinstance(event, Round) else with_seconds(event, time.perf_counter() - started)
         started = time.perf_counter()
+
+
+def with_seconds(report: Report, whole: float) -> Report:
+    """The report of a step that took so long."""
+    spent = sum(report.metrics[f"time/{part}"] for part in ("rollout", "score", "update"))
+    return replace(report, metrics={**report.metrics, "time/annotate": whole - spent, "time/step": whole})
 
 
 @contextmanager

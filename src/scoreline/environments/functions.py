@@ -1,4 +1,4 @@
-"""Reward functions as something to call with a deadline, wherever they run.
+"""Reward functions, of answers and of steps, as something to call with a deadline, wherever they run.
 
 `Direct` runs here: built-ins, whose time is bounded, and judges, whose models live here. `Child` runs in a process
 that is killed at the deadline: everything that can be imported. `Threaded` runs in a thread: a notebook's functions,
@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from scoreline.environments.worker import Function, Outcome, Signature, invoke, signature_of
@@ -27,18 +28,45 @@ START_TIMEOUT_S = 120.0
 """For a process to start and import the function's module, which may load large packages."""
 
 
+@dataclass(frozen=True)
+class Role:
+    """What a function is for, in the words of its errors; `nested`: it answers with a list for each completion."""
+
+    noun: str
+    accepted: str
+    deadline: str
+    nested: bool = False
+
+
+REWARD = Role(
+    "reward function",
+    "a built-in name, package.module.function, file.py:function, or a reward model's folder",
+    "the reward's timeout_s",
+)
+STEP_REWARD = Role(
+    "step reward function",
+    "a built-in name, package.module.function, file.py:function, or a process reward model's folder",
+    "the step reward's timeout_s",
+    nested=True,
+)
+SPLITTER = Role(
+    "step splitter", "package.module.function, or file.py:function", "the splitter's timeout_s", nested=True
+)
+
+
 class Direct:
     """A function that runs here, without a deadline."""
 
-    def __init__(self, name: str, function: Function) -> None:
+    def __init__(self, name: str, function: Function, role: Role = REWARD) -> None:
         self.name = name
         self.function = function
+        self.role = role
 
     def signature(self) -> Signature:
         return signature_of(self.function)
 
     def call(self, arguments: Mapping[str, Any], timeout_s: float) -> Outcome:
-        return invoke(self.function, arguments)
+        return invoke(self.function, arguments, nested=self.role.nested)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -49,12 +77,10 @@ class Threaded(Direct):
 
     def call(self, arguments: Mapping[str, Any], timeout_s: float) -> Outcome:
         try:
-            return within(timeout_s, lambda: invoke(self.function, arguments))
+            return within(timeout_s, lambda: invoke(self.function, arguments, nested=self.role.nested))
         except TimeoutError:
-            todo = (
-                "make the function faster, raise the reward's timeout_s, or move it into a file, where it can be killed"
-            )
-            raise late(self.name, timeout_s, todo) from None
+            todo = f"make it faster, raise {self.role.deadline}, or move it into a file, where it can be killed"
+            raise late(self, timeout_s, todo) from None
 
 
 class Child:
@@ -63,9 +89,10 @@ class Child:
     Calls come one after another. The process sees this one's import path, folder and environment, not its variables.
     """
 
-    def __init__(self, name: str, target: str) -> None:
+    def __init__(self, name: str, target: str, role: Role = REWARD) -> None:
         self.name = name
         self.target = target
+        self.role = role
         self._process: subprocess.Popen[str] | None = None
         self._signature: Signature | None = None
 
@@ -83,16 +110,16 @@ class Child:
         if "error" in answer:
             self.close()
             raise RewardError(
-                f"The reward function {self.name!r} cannot be imported.",
+                f"The {self.role.noun} {self.name!r} cannot be imported.",
                 got="\n            ".join([answer["error"], *answer["where"]]),
-                accepted="a built-in name, package.module.function, or file.py:function",
+                accepted=self.role.accepted,
                 todo=f"check {self.target!r}; imports start at {os.getcwd()}",
             )
         return Signature(tuple(answer["required"]), tuple(answer["optional"]), answer["open"])
 
     def call(self, arguments: Mapping[str, Any], timeout_s: float) -> Outcome:
         line = self.encode(self.signature().pick(arguments))
-        return self._ask(line, timeout_s, "make the function faster or raise the reward's timeout_s")
+        return self._ask(line, timeout_s, f"make it faster or raise {self.role.deadline}")
 
     def encode(self, arguments: Mapping[str, Any]) -> str:
         """The request's line. Another process gets values as JSON."""
@@ -101,12 +128,12 @@ class Child:
                 json.dumps(value)
             except (TypeError, ValueError) as error:
                 raise RewardError(
-                    f"The column {name!r} cannot be sent to the reward function {self.name!r}.",
+                    f"The column {name!r} cannot be sent to the {self.role.noun} {self.name!r}.",
                     got=error,
                     accepted="texts, numbers, booleans, lists and objects of them",
                     todo="convert or drop the column in the data",
                 ) from None
-        return json.dumps({"arguments": arguments})
+        return json.dumps({"arguments": arguments, "nested": self.role.nested})
 
     def _ask(self, line: str, timeout_s: float, todo: str) -> Outcome:
         process = self._process
@@ -115,7 +142,7 @@ class Child:
             answer = within(timeout_s, lambda: _exchange(process, line))
         except TimeoutError:
             self.close()
-            raise late(self.name, timeout_s, todo) from None
+            raise late(self, timeout_s, todo) from None
         except BaseException:  # an interrupt leaves an answer in the pipe that would be taken for the next one's
             self.close()
             raise
@@ -128,7 +155,7 @@ class Child:
         self.close()
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return RewardError(
-            f"The process of the reward function {self.name!r} died.",
+            f"The process of the {self.role.noun} {self.name!r} died.",
             got=reason,
             todo="call the function by hand on one answer; look for os._exit, memory use and native code",
         )
@@ -191,5 +218,13 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     return future.result(seconds)
 
 
-def late(name: str, timeout_s: float, todo: str) -> RewardError:
-    return RewardError(f"The reward function {name!r} did not answer within {timeout_s:g} s.", todo=todo)
+def late(call: RewardCall, timeout_s: float, todo: str) -> RewardError:
+    return RewardError(f"The {call.role.noun} {call.name!r} did not answer within {timeout_s:g} s.", todo=todo)
+
+
+def returned(call: RewardCall, outcome: Outcome) -> list[Any]:
+    """What the function returned, one value for each completion if it keeps to it; or its error, raised."""
+    if "error" in outcome:
+        got = "\n            ".join([outcome["error"], *outcome["where"]])
+        raise RewardError(f"The {call.role.noun} {call.name!r} raised an error.", got=got, todo="correct the function")
+    return outcome["rewards"]  # type: ignore[no-any-return]

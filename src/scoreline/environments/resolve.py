@@ -1,4 +1,4 @@
-"""From what a recipe names as a reward to a function that can be called."""
+"""From what a recipe names as a reward, of an answer or of steps, to a function that can be called."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from scoreline.environments import verify
-from scoreline.environments.functions import Child, Direct, RewardCall, Threaded
+from scoreline.environments.functions import REWARD, STEP_REWARD, Child, Direct, RewardCall, Role, Threaded
+from scoreline.environments.step_checks import STEP_BUILTINS
 from scoreline.environments.verify import BUILTINS, UNBOUNDED, RewardFunction
 from scoreline.errors import RewardError, suggest
 
 DOTTED = re.compile(r"\w+([.:]\w+)+")
+
+BUILT_IN: Mapping[Role, Mapping[str, RewardFunction]] = {REWARD: BUILTINS, STEP_REWARD: STEP_BUILTINS}
 
 
 def name_of(function: str | Callable[..., Any]) -> str:
@@ -35,36 +38,47 @@ def distinct(names: list[str]) -> list[str]:
     return [name if count == 1 else f"{name}-{count}" for name, count in zip(names, counts, strict=True)]
 
 
-def resolve(name: str, function: str | Callable[..., Any], judges: Mapping[str, RewardFunction]) -> RewardCall:
+def resolve(
+    name: str, function: str | Callable[..., Any], judges: Mapping[str, RewardFunction], role: Role = REWARD
+) -> RewardCall:
+    """Where the function runs: here if it is a judge or a built-in, else where it can be left or killed."""
     if not isinstance(function, str):
         target = import_name(function)
-        return Threaded(name, function) if target is None else Child(name, target)
+        return Threaded(name, function, role) if target is None else Child(name, target, role)
     if function in judges:
-        return Direct(name, judges[function])
-    if function in BUILTINS:
-        return _builtin(name, function)
+        return Direct(name, judges[function], role)
+    if function in BUILT_IN.get(role, {}):
+        return _builtin(name, function, role)
     if function.endswith(".py"):
         raise RewardError("Which function of the file?", got=function, accepted=f"{function}:FUNCTION")
     if _is_file(function) and not Path(function.rpartition(":")[0]).is_file():
         raise RewardError(
-            "The file of a reward function does not exist.",
+            f"The file of a {role.noun} does not exist.",
             got=function,
             todo=f"check the path; relative paths start at {Path.cwd()}",
         )
     if not _is_file(function) and not DOTTED.fullmatch(function):
-        raise RewardError(
-            "Unknown reward function.",
-            got=function,
-            accepted="a built-in name, package.module.function, file.py:function, or a reward model's folder",
-            todo=suggest(function, [*BUILTINS, *judges]),
-        )
-    return Child(name, function)
+        raise _unknown(function, judges, role)
+    return Child(name, function, role)
 
 
-def _builtin(name: str, function: str) -> RewardCall:
+def _unknown(function: str, judges: Mapping[str, RewardFunction], role: Role) -> RewardError:
+    known = [*BUILT_IN.get(role, {}), *judges]
+    other = next((other for other, names in BUILT_IN.items() if function in names), None)
+    return RewardError(
+        f"Unknown {role.noun}.",
+        got=f"{function}, which is a {other.noun}" if other else function,
+        accepted=role.accepted,
+        todo=suggest(function, known) if known else "",
+    )
+
+
+def _builtin(name: str, function: str, role: Role) -> RewardCall:
     if function == "math_verify":
         verify.require_math_verify()
-    return Child(name, f"{verify.__name__}.{function}") if function in UNBOUNDED else Direct(name, BUILTINS[function])
+    if function in UNBOUNDED:
+        return Child(name, f"{verify.__name__}.{function}", role)
+    return Direct(name, BUILT_IN[role][function], role)
 
 
 def import_name(function: Callable[..., Any]) -> str | None:

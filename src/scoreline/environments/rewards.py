@@ -1,25 +1,30 @@
-"""Answers to rewards: several functions, their weights, and what goes wrong with them before it costs a step.
+"""Answers and steps to rewards: several functions, their weights, and what goes wrong before it costs a step.
 
-total_i = sum_f weight_f part_f,i        over the functions whose part is a number; None when there is none
+total_i  = sum_f weight_f part_f,i       over the functions whose part is a number; None when there is none
+step_i,j = sum_f weight_f part_f,i,j     the same for each step j of answer i
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from scoreline.environments.functions import Child, RewardCall
+from scoreline.environments.functions import REWARD, STEP_REWARD, Child, RewardCall, Role, returned
 from scoreline.environments.resolve import distinct, name_of, resolve
+from scoreline.environments.step_checks import STEP_BUILTINS
 from scoreline.environments.verify import BUILTINS, RewardFunction
 from scoreline.environments.worker import HOOKS, Outcome, Signature
 from scoreline.errors import ConfigError, RewardError, suggest
 from scoreline.types import Prompt, Reward
 
+T = TypeVar("T")
+
 GIVEN = ("prompts", "completions", "completion_ids", *HOOKS)
-"""What every function may ask for besides the data's columns and its own options."""
+"""What every function may ask for besides the data's columns and its own options; one of steps also for `steps`."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +47,35 @@ class RewardSpec:
 
 
 class Scorer:
-    """Scores answers. A context manager: it owns the processes of the reward functions.
+    """Scores answers and their steps. A context manager: it owns the processes of the reward functions.
 
     `judges` are functions that run here, by the name that a spec gives as its function: reward models. The state of a
     function that can be imported lives in its own process, not here; of a lambda, a closure or a notebook's function it
     lives here, and such a one cannot be killed. `logged` and `extra` hold what the functions gave to log_metric and
-    log_extra in the last call of `score`.
+    log_extra in the last call of `score`, and `without_steps` how many of its answers had no step.
+
+    `none` says what happens to such an answer when `steps` are scored: "outcome", it has the rewards of the whole
+    answer only, and a warning says so the first time; or "error".
     """
 
-    def __init__(self, specs: Sequence[RewardSpec], *, judges: Mapping[str, RewardFunction] | None = None) -> None:
-        if not specs:
-            raise ConfigError(
-                "There is no reward.", accepted="at least one [[reward]]", todo=f"built in: {', '.join(BUILTINS)}"
-            )
+    def __init__(
+        self,
+        specs: Sequence[RewardSpec],
+        *,
+        judges: Mapping[str, RewardFunction] | None = None,
+        steps: Sequence[RewardSpec] = (),
+        none: Literal["outcome", "error"] = "outcome",
+    ) -> None:
+        if not specs and not steps:
+            known = ", ".join(BUILTINS)
+            todo = f"built in: {known}; of steps: {', '.join(STEP_BUILTINS)}"
+            raise ConfigError("There is no reward.", accepted="at least one [[reward]] or [[step_reward]]", todo=todo)
         self.logged: dict[str, float] = {}
         self.extra: dict[str, list[Any]] = {}
-        names = distinct([name_of(spec.function) for spec in specs])
-        calls = [resolve(name, spec.function, judges or {}) for name, spec in zip(names, specs, strict=True)]
-        self._rewards = list(zip(specs, calls, strict=True))
+        self.without_steps = 0
+        self._none, self._warned = none, False
+        self._rewards = _calls(specs, judges or {}, REWARD)
+        self._step_rewards = _calls(steps, judges or {}, STEP_REWARD)
 
     def __enter__(self) -> Scorer:
         return self
@@ -72,19 +88,29 @@ class Scorer:
         """The keys of `Reward.parts`, in the order of the specs."""
         return tuple(call.name for _, call in self._rewards)
 
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        """The keys of `Reward.step_parts`, in the order of the specs."""
+        return tuple(call.name for _, call in self._step_rewards)
+
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Before the first step: every function can be imported, and gets all that it asks for."""
-        for spec, call in self._rewards:
+        for spec, call in (*self._rewards, *self._step_rewards):
             signature = call.signature()
-            _check_options(call.name, signature, spec.options)
-            _check_columns(call.name, signature, spec.options, prompts)
+            _check_options(call, signature, spec.options)
+            _check_columns(call, signature, spec.options, prompts)
             if isinstance(call, Child):
                 call.encode(signature.pick({**_columns(prompts), **spec.options}))
 
     def score(
-        self, prompts: Sequence[Prompt], completions: Sequence[str], completion_ids: Sequence[Sequence[int]]
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        steps: Sequence[Sequence[str]] = (),
     ) -> list[Reward]:
-        """One reward for each completion; `prompts[i]` is what `completions[i]` answers."""
+        """One reward for each completion; `prompts[i]` is what `completions[i]` answers, in `steps[i]`."""
+        self.without_steps = 0
         if not completions:
             return []
         self.logged, self.extra = {}, {}
@@ -93,24 +119,75 @@ class Scorer:
             **_texts(prompts, completions),
             "completion_ids": list(map(list, completion_ids)),
         }
-        parts = {call.name: self._part(spec, call, arguments, prompts) for spec, call in self._rewards}
+        parts = {call.name: validated(call, self._ask(spec, call, arguments), prompts) for spec, call in self._rewards}
         weights = {call.name: spec.weight for spec, call in self._rewards}
-        rows = ({name: values[row] for name, values in parts.items()} for row in range(len(prompts)))
-        return [Reward(total(row, weights), row) for row in rows]
+        whole = [Reward(total(row, weights), row) for row in _rows(parts, len(prompts))]
+        if not self._step_rewards:
+            return whole
+        self._count(prompts, completions, steps)
+        stepwise = self._stepwise({**arguments, "steps": list(map(list, steps))}, prompts, steps)
+        return [replace(reward, **more) for reward, more in zip(whole, stepwise, strict=True)]
 
-    def _part(
-        self, spec: RewardSpec, call: RewardCall, arguments: Mapping[str, Any], prompts: Sequence[Prompt]
-    ) -> list[float | None]:
+    def _ask(self, spec: RewardSpec, call: RewardCall, arguments: Mapping[str, Any]) -> Outcome:
         outcome = call.call({**arguments, **spec.options}, spec.timeout_s)
-        values = validated(call.name, outcome, prompts)
-        self.logged |= outcome["metrics"]
-        self.extra |= outcome["extra"]
-        return values
+        self.logged |= outcome.get("metrics", {})
+        self.extra |= outcome.get("extra", {})
+        return outcome
+
+    def _stepwise(
+        self, arguments: Mapping[str, Any], prompts: Sequence[Prompt], steps: Sequence[Sequence[str]]
+    ) -> list[dict[str, Any]]:
+        """`Reward.steps` and `Reward.step_parts` of each answer. Where none has a step, no function is asked."""
+        weights = {call.name: spec.weight for spec, call in self._step_rewards}
+        parts: dict[str, list[tuple[float | None, ...]]] = {name: [()] * len(prompts) for name in weights}
+        for spec, call in self._step_rewards if any(steps) else ():
+            parts[call.name] = validated_steps(call, self._ask(spec, call, arguments), prompts, steps)
+        rows = zip(_rows(parts, len(prompts)), map(len, steps), strict=True)
+        return [
+            {"steps": tuple(total(step, weights) for step in _rows(row, count)), "step_parts": row}
+            for row, count in rows
+        ]
+
+    def _count(self, prompts: Sequence[Prompt], completions: Sequence[str], steps: Sequence[Sequence[str]]) -> None:
+        """Answers without a step: counted, and warned of once, or refused."""
+        rows = [row for row, (_, cut) in enumerate(zip(completions, steps, strict=True)) if not cut]
+        self.without_steps = len(rows)
+        if rows and self._none == "error":
+            raise RewardError(
+                f"The answer of row {rows[0]} (prompt {prompts[rows[0]].id!r}) has no step.",
+                got=clipped(completions[rows[0]]),
+                todo='let [steps] cut such answers, or set steps.none = "outcome" for their outcome reward only',
+            )
+        if rows and not self._warned:
+            self._warned = True
+            left = "their outcome reward only" if self._rewards else "no reward"
+            first = f"row {rows[0]} (prompt {prompts[rows[0]].id!r}): {clipped(completions[rows[0]])}"
+            warnings.warn(
+                f"{len(rows)} of {len(completions)} answers have no step; they get {left}. The first is {first}",
+                stacklevel=3,
+            )
 
     def close(self) -> None:
         """End the processes. A later call starts them again."""
-        for _, call in self._rewards:
+        for _, call in (*self._rewards, *self._step_rewards):
             call.close()
+
+
+def _calls(
+    specs: Sequence[RewardSpec], judges: Mapping[str, RewardFunction], role: Role
+) -> list[tuple[RewardSpec, RewardCall]]:
+    names = distinct([name_of(spec.function) for spec in specs])
+    return [(spec, resolve(name, spec.function, judges, role)) for name, spec in zip(names, specs, strict=True)]
+
+
+def _rows(parts: Mapping[str, Sequence[T]], count: int) -> list[dict[str, T]]:
+    """Columns by name to one row for each answer, or for each step."""
+    return [{name: values[row] for name, values in parts.items()} for row in range(count)]
+
+
+def clipped(text: str, longest: int = 60) -> str:
+    """The text in quotes, without its middle when it is long."""
+    return repr(text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}")
 
 
 def total(parts: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
@@ -119,25 +196,49 @@ def total(parts: Mapping[str, float | None], weights: Mapping[str, float]) -> fl
     return sum(scored) if scored else None
 
 
-def validated(name: str, outcome: Outcome, prompts: Sequence[Prompt]) -> list[float | None]:
+def validated(call: RewardCall, outcome: Outcome, prompts: Sequence[Prompt]) -> list[float | None]:
     """The function's values, one finite number or None for each prompt; or an error that names function and row."""
-    if "error" in outcome:
-        got = "\n            ".join([outcome["error"], *outcome["where"]])
-        raise RewardError(f"The reward function {name!r} raised an error.", got=got, todo="correct the function")
-    values = outcome["rewards"]
+    values = _one_each(call, outcome, prompts, "value")
+    for row, value in enumerate(values):
+        _check_number(call, value, f"row {row} (prompt {prompts[row].id!r})")
+    return list(values)
+
+
+def validated_steps(
+    call: RewardCall, outcome: Outcome, prompts: Sequence[Prompt], steps: Sequence[Sequence[str]]
+) -> list[tuple[float | None, ...]]:
+    """The function's values, one finite number or None for each step; or an error that names function, row and step."""
+    rows = _one_each(call, outcome, prompts, "list")
+    for row, values in enumerate(rows):
+        where = f"row {row} (prompt {prompts[row].id!r})"
+        if isinstance(values, str) or len(values) != len(steps[row]):
+            raise RewardError(
+                f"The {call.role.noun} {call.name!r} must return one value for each step, and did not for {where}.",
+                got=values if isinstance(values, str) else f"{len(values)} values for {len(steps[row])} steps",
+                accepted="a list with a number or None for each step",
+            )
+        for place, value in enumerate(values):
+            _check_number(call, value, f"step {place} of {where}")
+    return [tuple(values) for values in rows]
+
+
+def _one_each(call: RewardCall, outcome: Outcome, prompts: Sequence[Prompt], item: str) -> list[Any]:
+    values = returned(call, outcome)
     if isinstance(values, str) or len(values) != len(prompts):
         raise RewardError(
-            f"The reward function {name!r} must return a list with one value for each completion.",
-            got=values if isinstance(values, str) else f"{len(values)} values for {len(prompts)} completions",
+            f"The {call.role.noun} {call.name!r} must return a list with one {item} for each completion.",
+            got=values if isinstance(values, str) else f"{len(values)} {item}s for {len(prompts)} completions",
         )
-    for row, value in enumerate(values):
-        if value is not None and (isinstance(value, str) or not math.isfinite(value)):
-            raise RewardError(
-                f"The reward function {name!r} returned no number for row {row} (prompt {prompts[row].id!r}).",
-                got=value,
-                accepted="a finite number, True or False, or None for not applicable",
-            )
-    return list(values)
+    return values
+
+
+def _check_number(call: RewardCall, value: float | str | None, where: str) -> None:
+    if value is not None and (isinstance(value, str) or not math.isfinite(value)):
+        raise RewardError(
+            f"The {call.role.noun} {call.name!r} returned no number for {where}.",
+            got=value,
+            accepted="a finite number, True or False, or None for not applicable",
+        )
 
 
 def _columns(prompts: Sequence[Prompt]) -> dict[str, list[Any]]:
@@ -157,23 +258,36 @@ def _texts(prompts: Sequence[Prompt], completions: Sequence[str]) -> dict[str, l
     }
 
 
-def _check_options(name: str, signature: Signature, options: Mapping[str, Any]) -> None:
+def _check_options(call: RewardCall, signature: Signature, options: Mapping[str, Any]) -> None:
     for option in options:
         if not signature.accepts(option):
-            known = [known for known in (*signature.required, *signature.optional) if known not in GIVEN]
+            known = [known for known in (*signature.required, *signature.optional) if known not in _given(call)]
             raise RewardError(
-                f"The reward function {name!r} has no option {option!r}.",
+                f"The {call.role.noun} {call.name!r} has no option {option!r}.",
                 accepted=", ".join(known) or "no options",
                 todo=suggest(option, known) if known else "remove it",
             )
 
 
-def _check_columns(name: str, signature: Signature, options: Mapping[str, Any], prompts: Sequence[Prompt]) -> None:
+def _check_columns(
+    call: RewardCall, signature: Signature, options: Mapping[str, Any], prompts: Sequence[Prompt]
+) -> None:
+    if call.role is STEP_REWARD and not signature.accepts("steps"):
+        raise RewardError(
+            f"The step reward function {call.name!r} takes no steps.",
+            got=", ".join((*signature.required, *signature.optional)) or "no arguments",
+            accepted="f(prompts, steps, **columns) -> a list of numbers for each answer",
+            todo="give it the argument `steps`, or make it a reward of the whole answer",
+        )
     for column in signature.required:
         lacking = next((prompt for prompt in prompts if column not in prompt.columns), None)
-        if lacking is not None and column not in options and column not in GIVEN:
+        if lacking is not None and column not in options and column not in _given(call):
             raise RewardError(
-                f"The reward function {name!r} wants {column!r}, and prompt {lacking.id!r} has no such column.",
+                f"The {call.role.noun} {call.name!r} wants {column!r}, and prompt {lacking.id!r} has no such column.",
                 accepted=f"the prompt's columns: {', '.join(lacking.columns) or 'none'}",
                 todo=f'add the column, rename one with data.columns = {{old = "{column}"}}, or set it in the options',
             )
+
+
+def _given(call: RewardCall) -> tuple[str, ...]:
+    return (*GIVEN, "steps") if call.role is STEP_REWARD else GIVEN

@@ -4,7 +4,8 @@
 
     {"load": "rewards.py:score"}          -> {"required": [...], "optional": [...], "open": false}
     {"arguments": {"completions": [...]}} -> {"rewards": [...], "metrics": {...}, "extra": {...}}
-    either                                -> {"error": "ValueError: ...", "where": ["rewards.py:3 in score: ..."]}
+    {..., "nested": true}                 -> {"rewards": [[...], ...], ...}: a list for each completion, for its steps
+    any of them                           -> {"error": "ValueError: ...", "where": ["rewards.py:3 in score: ..."]}
 
 What the function prints, itself or through programs that it starts, goes to standard error. The process ends when its
 input closes, so it never outlives its parent, whatever the function is doing.
@@ -91,7 +92,7 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def invoke(function: Function, arguments: Mapping[str, Any]) -> Outcome:
+def invoke(function: Function, arguments: Mapping[str, Any], *, nested: bool = False) -> Outcome:
     """Call the function with the arguments and hooks that it accepts. Never raises: an error is an outcome."""
     metrics: dict[str, float] = {}
     extra: dict[str, list[Any]] = {}
@@ -106,7 +107,7 @@ def invoke(function: Function, arguments: Mapping[str, Any]) -> Outcome:
     try:
         result = function(**signature_of(function).pick({**arguments, **hooks}))
         result = asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
-        return {"rewards": _rewards(result), "metrics": metrics, "extra": extra}
+        return {"rewards": _rewards(result, _row if nested else _number), "metrics": metrics, "extra": extra}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the caller raises it with the function's name
         return failure(error)
 
@@ -115,14 +116,20 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
-def _rewards(result: Any) -> list[Any] | str:
+def _rewards(result: Any, each: Callable[[Any], Any]) -> list[Any] | str:
     """Numbers as floats, None as None, all else as its description: the caller names the row that it is in."""
     if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
         return describe(result)
-    return [value if value is None else _number(value) for value in result]
+    return [each(value) for value in result]
 
 
-def _number(value: Any) -> float | str:
+def _row(value: Any) -> list[Any] | str:
+    return _rewards(value, _number)
+
+
+def _number(value: Any) -> float | str | None:
+    if value is None:
+        return None
     try:
         return float(value) if hasattr(type(value), "__float__") else describe(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):  # such as an array of several numbers
@@ -154,7 +161,7 @@ def serve(lines: Iterable[str], answers: TextIO) -> None:
                 answer = failure(error)
         else:
             assert function is not None, "load comes first"
-            answer = invoke(function, request["arguments"])
+            answer = invoke(function, request["arguments"], nested=request["nested"])
         answers.write(json.dumps(answer, default=describe) + "\n")
         answers.flush()
 

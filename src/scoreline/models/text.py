@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from jinja2.exceptions import TemplateError
@@ -44,6 +46,8 @@ class Text:
         self.tokenizer = tokenizer
         self.eos_ids = ends
         self.pad_id = next(int(pad) for pad in pads if pad is not None)
+        self._alone: dict[int, str] = {}
+        self._behind: dict[int, str] = {}
 
     def encode(self, prompt: Prompt, *, answered: bool = False) -> tuple[int, ...]:
         """A string as it is, with the tokenizer's own special tokens; messages through the chat template.
@@ -79,6 +83,49 @@ class Text:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def reach(self, ids: Sequence[int], text: str, chars: int) -> int:
+        """min i with decode(ids[:i+1])[:chars] == text[:chars]: the token that completes the first `chars` characters.
+
+        `text` is what the ids decode to. A character is there when all of its bytes are.
+        """
+        said = self._concatenated(ids, text)
+        if said is not None:
+            return min(bisect_left(list(accumulate(map(len, said))), chars), len(ids) - 1)
+
+        def covers(i: int) -> bool:
+            return self.decode(ids[: i + 1])[:chars] == text[:chars]
+
+        first = bisect_left(range(len(ids)), True, key=covers)
+        # Some decoders take back what they said before a character of which one, two or three bytes are there.
+        while (earlier := next(filter(covers, range(max(first - 4, 0), first)), None)) is not None:
+            first = earlier
+        return min(first, len(ids) - 1)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """What each token adds to the text: joined they are `decode(ids)`.
+
+        A character of several tokens belongs to the one that completes it; a special token adds nothing.
+        """
+        text = self.decode(ids)
+        said = self._concatenated(ids, text)
+        if said is not None:
+            return said
+        ends = accumulate((shared(self.decode(ids[: i + 1]), text) for i in range(len(ids))), max, initial=0)
+        return [text[start:end] for start, end in pairwise(ends)]
+
+    def unsaid(self, token: str) -> int | None:
+        """The id of a token of the vocabulary that decoding leaves out; None for every other text."""
+        known = self.tokenizer.get_vocab().get(token)
+        return known if known is not None and self.decode([known]) == "" else None
+
+    def _concatenated(self, ids: Sequence[int], text: str) -> list[str] | None:
+        """The tokens' own texts, where those make up the text; not so if a character has bytes in several tokens."""
+        for token in {*ids} - self._alone.keys():
+            self._alone[token] = self.decode([token])
+            self._behind[token] = self.decode([token, token])[len(self._alone[token]) :]
+        said = [self._behind[token] if i else self._alone[token] for i, token in enumerate(ids)]
+        return said if "".join(said) == text else None
 
     def _rendered_answer(self, prompt: Prompt, messages: list[Message], completion: str) -> str:
         asked = self._render(prompt, messages, generate=True)
@@ -121,6 +168,11 @@ class Text:
                 "the model cannot see them.",
                 stacklevel=3,
             )
+
+
+def shared(left: str, right: str) -> int:
+    """How many characters two texts have in common from the start."""
+    return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
 def _ends(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None, *, chatml: bool) -> tuple[int, ...]:

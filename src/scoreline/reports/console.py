@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -22,7 +23,15 @@ from scoreline.types import Metrics, Report, Rollout
 if TYPE_CHECKING:
     from scoreline.train.evaluate import Evaluation, Interval
 
-_COLUMNS = {"reward": "reward", "kl": "kl", "entropy": "entropy", "completions/mean_length": "length"}
+_COLUMNS = {
+    "reward": "reward",
+    "step_reward": "step reward",
+    "kl": "kl",
+    "entropy": "entropy",
+    "completions/mean_length": "length",
+}
+
+_LEARNED = {"judge/loss": "loss", "judge/calibration_error": "calibration error"}
 
 
 @dataclass
@@ -82,6 +91,27 @@ class Console:
         """Says something, such as `evaluating before training ...`; the text may have several lines."""
         self._say(text)
 
+    def warning(self, text: str) -> None:
+        """Says what a person should look at; the run goes on."""
+        self._say(f"warning: {text}", style="yellow")
+
+    @contextmanager
+    def warnings(self) -> Iterator[None]:
+        """Shows plain Python warnings, such as Scoreline gives, as lines here; other kinds go where they went."""
+        before = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **rest: Any) -> None:
+            if category is UserWarning:
+                self.warning(str(message))
+            else:
+                before(message, category, *place, **rest)
+
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            warnings.showwarning = before
+
     @contextmanager
     def progress(self, description: str, total: int, *, done: int = 0) -> Iterator[Advance]:
         """Shows how far a long piece of work is. Plain lines come about ten times in all."""
@@ -111,16 +141,22 @@ class Console:
             yield show
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """One line with the accuracies on held-out prompts and their 95 % intervals."""
+        """One line with the accuracies on held-out prompts and their 95 % intervals, and what the judge says."""
         k = evaluation.k
         names = {"greedy": evaluation.greedy, f"avg@{k}": evaluation.avg_at_k, f"pass@{k}": evaluation.pass_at_k}
         scores = "  ".join(f"{name} {_interval(value)}" for name, value in names.items())
+        judged = {"judged": evaluation.judged, "judge accuracy": evaluation.judge_accuracy}
+        known = [f"{name} {value:.3f}" for name, value in judged.items() if value is not None]
         length, seconds = f"length {evaluation.mean_length:.1f}", f"{evaluation.seconds:.1f} s"
-        self._say(f"held-out at step {evaluation.step}  {scores}  {length}  {seconds}")
+        self._say("  ".join([f"held-out at step {evaluation.step}", scores, *known, length, seconds]))
+
+    def round(self, number: int, metrics: Metrics) -> None:
+        """One line at the end of a round: how well its judge judged, and what it learned from."""
+        self._say("  ".join([f"round {number} ended", *_learned(metrics)]))
 
     def samples(self, rollouts: Sequence[Rollout]) -> None:
         """The best and the worst answer of the step, one line each."""
-        scored = [(rollout.reward.total, rollout) for rollout in rollouts if rollout.reward.total is not None]
+        scored = [(rollout.reward.score, rollout) for rollout in rollouts if rollout.reward.score is not None]
         scored.sort(key=lambda pair: pair[0], reverse=True)
         for reward, rollout in scored[:1] + scored[1:][-1:]:
             prompt, answer = visible(spoken(rollout.prompt.content)), visible(rollout.text)
@@ -185,6 +221,17 @@ def _progress(terminal: Terminal) -> Progress:
 def _columns(metrics: Metrics) -> str:
     shown = [f"{label} {_number(metrics[name])}" for name, label in _COLUMNS.items() if name in metrics]
     return "  ".join(shown + ([f"{metrics['time/step']:.2f} s"] if "time/step" in metrics else []))
+
+
+def _learned(metrics: Metrics) -> list[str]:
+    """`judge accuracy 0.8100, then 0.8800`, and the other numbers that were measured."""
+    accuracy = [metrics[name] for name in ("judge/accuracy_before", "judge/accuracy") if name in metrics]
+    words = [f"judge accuracy {', then '.join(map(_number, accuracy))}"] if accuracy else []
+    words += [f"{label} {_number(metrics[name])}" for name, label in _LEARNED.items() if name in metrics]
+    if "judge/examples" in metrics:
+        replayed = metrics.get("judge/replayed", 0.0)
+        words.append(f"{metrics['judge/examples']:.0f} new examples, {replayed:.0f} replayed")
+    return words
 
 
 def _number(value: float) -> str:

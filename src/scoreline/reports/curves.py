@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, cycle
 
 from matplotlib.axes import Axes
 
@@ -37,9 +37,30 @@ class _Panel:
     title: str
     caption: str
     lines: tuple[_Line, ...]
+    silent_at: float = math.nan
+    """A value that, where it is all there is, is not worth a drawing."""
 
 
 _PANELS = (
+    _Panel(
+        "step_reward",
+        "Reward of a step",
+        "Mean over the rewarded steps of all sampled answers.",
+        (_Line("step", "step_reward", "blue"),),
+    ),
+    _Panel(
+        "steps",
+        "Steps of an answer",
+        "Mean number that an answer was cut into.",
+        (_Line("steps", "steps/mean", "green"),),
+    ),
+    _Panel(
+        "no_steps",
+        "Answers without a step",
+        "Share of answers in which no step was found. They have the reward of the whole answer only.",
+        (_Line("none", "steps/none", "amber"),),
+        silent_at=0.0,
+    ),
     _Panel(
         "kl",
         "Distance to the reference",
@@ -94,9 +115,14 @@ _PHASES = (
 )
 
 
+_GIVEN = ("rewards/", "step_rewards/")
+
+_COLOURS = ("blue", "amber", "green", "plum", "slate")
+
+
 def draw(history: History) -> tuple[Curve, ...]:
     """The learning curve first, then a panel for each thing that was measured, then where the time went."""
-    panels = [_panel(history.metrics, panel) for panel in _PANELS]
+    panels = [_panel(history.metrics, panel) for panel in (*_functions(history.metrics), *_PANELS)]
     drawn = [_learning(history), *panels, _time(history.metrics)]
     return tuple(curve for curve in drawn if curve is not None)
 
@@ -111,7 +137,7 @@ def _learning(history: History) -> Curve | None:
         smooth = _smooth(reward)
         axes.plot(steps, smooth, color=COLOURS["slate"])
         ends = [(_last(smooth), "training", "slate")]
-        return ends + [_held_out(axes, history.evaluations, *series) for series in _SCORES if history.evaluations]
+        return ends + [held_out(axes, history.evaluations, *series) for series in _SCORES if history.evaluations]
 
     caption = (
         "Held-out accuracy, sampled and greedy, with its 95 % interval; and the mean reward in training, smoothed."
@@ -122,7 +148,8 @@ def _learning(history: History) -> Curve | None:
 _SCORES = (("avg@k", "sampled", "blue"), ("greedy", "greedy", "amber"))
 
 
-def _held_out(axes: Axes, rows: Sequence[Row], name: str, label: str, colour: str) -> End:
+def held_out(axes: Axes, rows: Sequence[Row], name: str, label: str, colour: str) -> End:
+    """Draws an accuracy with its 95 % interval, and returns the label of its line."""
     steps = [row["step"] for row in rows]
     mean, low, high = ([_number(row[name][end]) for row in rows] for end in ("mean", "low", "high"))
     axes.fill_between(steps, low, high, color=COLOURS[colour], alpha=0.14, linewidth=0)
@@ -134,7 +161,7 @@ def _held_out(axes: Axes, rows: Sequence[Row], name: str, label: str, colour: st
 def _panel(metrics: Sequence[Row], panel: _Panel) -> Curve | None:
     present = [(line, *_series(metrics, line.metric)) for line in panel.lines]
     present = [entry for entry in present if entry[1]]
-    if not present:
+    if all(value == panel.silent_at for _, _, values in present for value in values):
         return None
 
     def plot(axes: Axes) -> list[End]:
@@ -144,6 +171,18 @@ def _panel(metrics: Sequence[Row], panel: _Panel) -> Curve | None:
         return ends + (_beta(axes, metrics) if panel.name == "kl" else [])
 
     return Curve(panel.name, panel.title, panel.caption, draw_svg(panel.name, plot))
+
+
+def _functions(metrics: Sequence[Row]) -> tuple[_Panel, ...]:
+    """What each reward function gave, where several are mixed."""
+    names = dict.fromkeys(name for row in metrics for name in row if name.startswith(_GIVEN) and name.endswith("/mean"))
+    if len(names) < 2:
+        return ()
+    labels = [name.removesuffix("/mean").split("/", 1)[1] for name in names]
+    lines = zip(labels, names, cycle(_COLOURS), strict=False)
+    shown = tuple(_Line(label if len(label) <= 13 else f"{label[:12]}…", name, colour) for label, name, colour in lines)
+    caption = "Mean of each function, before its weight: on whole answers, and on steps."
+    return (_Panel("functions", "Reward functions", caption, shown),)
 
 
 def _beta(axes: Axes, metrics: Sequence[Row]) -> list[End]:

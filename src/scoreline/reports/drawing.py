@@ -87,7 +87,7 @@ def _label(axes: Axes, ends: Sequence[End], spacing: float) -> None:
     places.sort(key=lambda place: place[0])
     for height, (_, text, colour) in zip(_apart([place[0] for place in places], spacing), places, strict=True):
         font = {"color": COLOURS[colour], "fontsize": 10.5, "fontweight": "bold"}
-        axes.text(1.03, height, text, fontdict=font, transform=axes.transAxes, va="center")
+        axes.text(1.03, height, text, fontdict=font, transform=axes.transAxes, va="center", parse_math=False)
 
 
 def _apart(heights: Sequence[float], spacing: float) -> list[float]:

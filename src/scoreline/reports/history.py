@@ -12,15 +12,15 @@ from typing import Any
 from scoreline.errors import CheckpointError
 from scoreline.reports import jsonl
 from scoreline.reports.jsonl import Row
-from scoreline.reports.record import step_of
+from scoreline.reports.record import ROUNDS, step_of
 
 
 @dataclass(frozen=True)
 class History:
     """What a run left behind. Parts that the run did not reach are empty.
 
-    `metrics` and `evaluations` are in the order of their steps, one row a step. `completions` maps a step to the file
-    with its answers; `answers` reads one.
+    `metrics` and `evaluations` are in the order of their steps, one row a step; `rounds` are in theirs. `completions`
+    maps a step to the file with its answers; `answers` reads one.
     """
 
     folder: Path
@@ -28,13 +28,16 @@ class History:
     config_text: str
     metrics: tuple[Row, ...]
     evaluations: tuple[Row, ...]
+    rounds: tuple[Row, ...]
     completions: Mapping[int, Path]
     summary: Mapping[str, Any]
     objective: Mapping[str, Any]
     environment: Mapping[str, Any]
 
     def answers(self, step: int) -> list[Row]:
-        """The kept answers of a step: prompt, completion, reward, parts, length, finish, group."""
+        """The kept answers of a step: prompt, completion, reward, parts, length, finish, group; where known total,
+        steps, tokens.
+        """
         return jsonl.read(self.completions[step])
 
 
@@ -45,8 +48,9 @@ def read_history(folder: Path) -> History:
         folder=folder,
         config=_config(folder, config_text),
         config_text=config_text,
-        metrics=_by_step(folder / "metrics.jsonl"),
-        evaluations=_by_step(folder / "evaluation.jsonl"),
+        metrics=_ordered(folder / "metrics.jsonl"),
+        evaluations=_ordered(folder / "evaluation.jsonl"),
+        rounds=_ordered(folder / ROUNDS, by="round"),
         completions={step_of(path): path for path in sorted(folder.glob("completions/step-*.jsonl"))},
         summary=_json(folder / "summary.json"),
         objective=_json(folder / "objective.json"),
@@ -70,10 +74,10 @@ def _config(folder: Path, text: str) -> dict[str, Any]:
         raise CheckpointError(f"{folder / 'config.resolved.toml'} is not TOML", got=error) from error
 
 
-def _by_step(path: Path) -> tuple[Row, ...]:
+def _ordered(path: Path, by: str = "step") -> tuple[Row, ...]:
     """The last row of each step: one that was written again replaces the first."""
-    rows = {row["step"]: row for row in jsonl.read(path)}
-    return tuple(rows[step] for step in sorted(rows))
+    rows = {row[by]: row for row in jsonl.read(path)}
+    return tuple(rows[number] for number in sorted(rows))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from scoreline.reports import jsonl
+from scoreline.reports.answers import answers, shown
 from scoreline.reports.curves import draw
 from scoreline.reports.history import History, read_history
 from scoreline.reports.jsonl import Row
-from scoreline.reports.plaintext import clipped, spoken, visible
+from scoreline.reports.judged import judge
+from scoreline.reports.numerals import interval, number
+from scoreline.reports.plaintext import spoken
 
 _ACRONYMS = ("ppo", "grpo", "rloo", "dapo")
-
-_LONGEST = 1600
-"""Characters of one answer on the page; the files in completions/ have all of them."""
 
 
 def write_report(folder: Path) -> Path:
@@ -42,17 +41,16 @@ def render(history: History) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"shown": _shown, "number": _number, "interval": _interval}
+    pages.filters |= {"shown": _shown, "number": number, "interval": interval}
     before, after = _ends(history)
-    right_at = history.config.get("eval", {}).get("right_at", 1.0)
     return pages.get_template("report.html.j2").render(
         title=history.folder.resolve().name,
         headline=_headline(history, before, after),
         facts=_facts(history),
         rows=_rows(before, after),
         curves=[(curve, Markup(curve.svg)) for curve in draw(history)],
-        pairs=_pairs(before, after, right_at),
-        stages=_stages(history, right_at),
+        judged=judge(history),
+        answers=answers(history, before, after),
         objective=history.objective,
         config=history.config_text,
         environment=history.environment,
@@ -84,8 +82,8 @@ def _headline(history: History, before: Row | None, after: Row | None) -> list[t
     return [("words", words), *start, ("words", "before,"), *end, ("words", f"after, {effort}")]
 
 
-def _score(kind: str, interval: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(kind, _number(interval["mean"])), ("range", f"[{_interval(interval)}]")]
+def _score(kind: str, share: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(kind, number(share["mean"])), ("range", f"[{interval(share)}]")]
 
 
 def _steps(history: History) -> int:
@@ -117,68 +115,21 @@ def _thousands(value: int | None) -> str | None:
 def _rows(before: Row | None, after: Row | None) -> list[dict[str, Any]]:
     """The table before/after: each measure with the sentence that says what it is."""
     k = (after or before or {}).get("k", 1)
-    measures = (
+    measures = [
         ("avg@k", f"avg@{k}", f"mean accuracy of {k} sampled answers to a question"),
         ("greedy", "greedy", "accuracy of the most likely answer, token by token"),
         ("pass@k", f"pass@{k}", f"share of questions with a right one among {k} answers"),
+        ("judged", "judged", "mean score that the training rewards give to the sampled answers"),
+        ("judge_accuracy", "judge", "how often they score a right answer above a wrong one to the same question"),
         ("mean_length", "length", "mean tokens of a sampled answer"),
-    )
-    ends = {"before": before, "after": after}
-    rows = [
-        {"name": name, "meaning": meaning} | {end: row and row[key] for end, row in ends.items()}
-        for key, name, meaning in measures
     ]
-    return rows if before or after else []
-
-
-def _pairs(before: Row | None, after: Row | None, right_at: float) -> list[dict[str, Any]]:
-    """The greedy answers to the same held-out question, before and after."""
-    if before is None or after is None:
-        return []
-    old = {jsonl.encode(sample["prompt"]): sample for sample in before["samples"]}
-    both = [(old.get(jsonl.encode(sample["prompt"])), sample) for sample in after["samples"]]
+    ends = {"before": before or {}, "after": after or {}}
     return [
-        {"prompt": new["prompt"], "before": _judged(first, right_at), "after": _judged(new, right_at)}
-        for first, new in both
-        if first is not None
+        {"name": name, "meaning": meaning} | {end: row.get(key) for end, row in ends.items()}
+        for key, name, meaning in measures
+        if any(key in row for row in ends.values())
     ]
-
-
-def _stages(history: History, right_at: float, tries: int = 4) -> list[dict[str, Any]]:
-    """The first answers of an early, a middle and a late step, grouped by their question.
-
-    They are called right or wrong only where training and evaluation score alike.
-    """
-    alike = not history.config.get("eval", {}).get("reward")
-    steps = sorted(history.completions)
-    chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
-    answers = {step: history.answers(step)[:tries] for step in chosen}
-    judged = {step: [_judged(row, right_at if alike else None) for row in rows] for step, rows in answers.items()}
-    return [{"step": step, "questions": _questions(rows)} for step, rows in judged.items()]
-
-
-def _questions(answers: Sequence[Row]) -> list[dict[str, Any]]:
-    groups = [list(rows) for _, rows in groupby(answers, key=lambda row: row["group"])]
-    return [{"prompt": rows[0]["prompt"], "answers": rows} for rows in groups]
-
-
-def _judged(row: Row, right_at: float | None) -> Row:
-    """The row with `mark`: "right" from a reward of `right_at` on, else "wrong"; "" where that says nothing."""
-    reward = row["reward"]
-    mark = "" if reward is None or right_at is None else "right" if reward >= right_at else "wrong"
-    return row | {"mark": mark}
 
 
 def _shown(content: Any) -> str:
-    return visible(clipped(spoken(content), _LONGEST), keep="\n\t")
-
-
-def _number(value: float | None) -> str:
-    """Three digits below 1 (an accuracy), one decimal above; a dash for what was not measured."""
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if abs(value) <= 1 else f"{value:,.1f}"
-
-
-def _interval(value: Any) -> str:
-    return f"{_number(value['low'])} – {_number(value['high'])}" if isinstance(value, Mapping) else ""
+    return shown(spoken(content))

@@ -4,38 +4,47 @@
 |---|---|
 | metrics.jsonl | one object a step: {"step": 7, "reward": 0.53, ...} |
 | evaluation.jsonl | one object an evaluation, with the intervals and some greedy answers |
-| completions/step-000010.jsonl | some rollouts of that step |
+| rounds.jsonl | one object a round of iterative training, with what its judge learned |
+| completions/step-000010.jsonl | some rollouts of that step, with the rewards of their steps and their advantages |
 | summary.json | evaluation before and after, time, tokens, memory |
 | objective.json, environment.json | what the report says about the objective and the machine |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoreline.reports import jsonl
 from scoreline.reports.memory import peak_rss_mb
-from scoreline.types import Metrics, Report, Rollout
+from scoreline.types import Batch, Metrics, Report, Rollout
 
 if TYPE_CHECKING:
     from scoreline.objectives.explain import Explained
     from scoreline.train.evaluate import Evaluation
 
 
+ROUNDS = "rounds.jsonl"
+
+Pieces = Callable[[Sequence[int]], list[str]]
+"""One piece of text for each token; joined, they are the text of the answer."""
+
+
 @dataclass(frozen=True)
 class Record:
     """Writes what happened in a run, so that a crash loses at most the line that was being written.
 
-    Answers are kept of the first step and of every `every`-th (0: of none), at most `answers` of each. All methods
-    raise `CheckpointError` when the folder cannot be written.
+    Answers are kept of the first step and of every `every`-th (0: of none), at most `answers` of each. `pieces` gives
+    one piece of text a token; with it an answer is kept with the advantage of each of its tokens. All methods raise
+    `CheckpointError` when the folder cannot be written.
     """
 
     folder: Path
     every: int = 10
     answers: int = 32
+    pieces: Pieces | None = None
 
     def __post_init__(self) -> None:
         completions = self.folder / "completions"
@@ -45,7 +54,9 @@ class Record:
     def report(self, report: Report) -> None:
         """Metrics of the step, and its answers when it is the step's turn."""
         if self.every > 0 and (report.step == 1 or report.step % self.every == 0):
-            rows = [_answer(rollout) for rollout in report.rollouts[: self.answers]]
+            kept = report.rollouts[: self.answers]
+            tokens = _tokens(kept, report.batch, self.pieces)
+            rows = [_answer(rollout) | extra for rollout, extra in zip(kept, tokens, strict=True)]
             text = "".join(jsonl.encode(row) + "\n" for row in rows)
             jsonl.replace(self.folder / "completions" / f"step-{report.step:06d}.jsonl", text)
         self.metrics(report.step, report.metrics)
@@ -60,6 +71,14 @@ class Record:
         head = {"step": evaluation.step, "seconds": evaluation.seconds}
         jsonl.append(self.folder / "evaluation.jsonl", head | _scores(evaluation) | {"samples": samples})
 
+    def round(self, number: int, step: int, metrics: Metrics) -> None:
+        """One line with what round `number`, from 1, taught its judge by `step`; a round done again replaces its line.
+
+        A run that was killed while the judge learned comes back to the last step of the round, and learns again.
+        """
+        jsonl.keep(self.folder / ROUNDS, lambda row: row["round"] < number)
+        jsonl.append(self.folder / ROUNDS, {"round": number, "step": step, "metrics": metrics})
+
     def objective(self, formula: str, parts: Sequence[Explained]) -> None:
         """The objective in words: the whole formula and each part with its own formula, source and values."""
         self._write("objective.json", {"formula": formula, "parts": [asdict(part) for part in parts]})
@@ -72,6 +91,7 @@ class Record:
         """Writes summary.json and returns it.
 
         `before` is the recorded evaluation of step 0, `after` the last one of a later step; null where there is none.
+        `rounds`, the metrics of the last round, is there only where there were rounds.
         """
         evaluations = jsonl.read(self.folder / "evaluation.jsonl")
         before = [_scored(row) for row in evaluations if row["step"] == 0]
@@ -79,12 +99,14 @@ class Record:
         ends = {"before": before[-1] if before else None, "after": after[-1] if after else None}
         summary = {"algorithm": algorithm, "model": model, "steps": steps, "eval": ends}
         summary |= {"wall_s": round(wall_s, 3), "tokens": tokens, "peak_rss_mb": peak_rss_mb()}
+        rounds = jsonl.read(self.folder / ROUNDS)
+        summary |= {"rounds": rounds[-1]["metrics"]} if rounds else {}
         self._write("summary.json", summary)
         return summary
 
     def rewind(self, step: int) -> None:
         """Forgets everything after `step`, where a resumed run goes on."""
-        for name in ("metrics.jsonl", "evaluation.jsonl"):
+        for name in ("metrics.jsonl", "evaluation.jsonl", ROUNDS):
             jsonl.keep(self.folder / name, lambda row: row["step"] <= step)
         for path in (self.folder / "completions").glob("step-*.jsonl"):
             if step_of(path) > step:
@@ -101,21 +123,51 @@ def step_of(path: Path) -> int:
 
 _SCORES = ("greedy", "avg@k", "pass@k", "k", "mean_length")
 
+_JUDGED = ("judged", "judge_accuracy")
+"""Only where training is rewarded by something else than what says right."""
+
 
 def _scores(evaluation: Evaluation) -> dict[str, Any]:
     intervals = (asdict(evaluation.greedy), asdict(evaluation.avg_at_k), asdict(evaluation.pass_at_k))
-    return dict(zip(_SCORES, (*intervals, evaluation.k, evaluation.mean_length), strict=True))
+    scores = dict(zip(_SCORES, (*intervals, evaluation.k, evaluation.mean_length), strict=True))
+    judged = {name: getattr(evaluation, name) for name in _JUDGED}
+    return scores | {name: value for name, value in judged.items() if value is not None}
 
 
 def _scored(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in _SCORES}
+    return {name: row[name] for name in (*_SCORES, *_JUDGED) if name in row}
 
 
 def _sample(rollout: Rollout) -> dict[str, Any]:
-    return {"prompt": rollout.prompt.content, "completion": rollout.text, "reward": rollout.reward.total}
+    """`reward` is the answer's score; where its steps were rewarded too, `total` is the part of the whole answer."""
+    sample = {"prompt": rollout.prompt.content, "completion": rollout.text, "reward": rollout.reward.score}
+    return sample | _steps(rollout)
+
+
+def _steps(rollout: Rollout) -> dict[str, Any]:
+    reward = rollout.reward
+    if not reward.steps:
+        return {}
+    texts = [step.text for step in rollout.steps]
+    parts = [{name: part[j] for name, part in reward.step_parts.items()} for j in range(len(texts))]
+    rows = zip(texts, reward.steps, parts, strict=True)
+    return {"total": reward.total, "steps": [{"text": t, "reward": r, "parts": p} for t, r, p in rows]}
 
 
 def _answer(rollout: Rollout) -> dict[str, Any]:
     parts, completion = dict(rollout.reward.parts), rollout.completion
     facts = {"parts": parts, "length": len(completion.token_ids), "finish": completion.finish, "group": rollout.group}
     return _sample(rollout) | facts
+
+
+def _tokens(kept: Sequence[Rollout], batch: Batch, pieces: Pieces | None) -> list[dict[str, Any]]:
+    """Each answer's tokens as [piece, advantage], to the six digits that a picture needs."""
+    if pieces is None or batch.advantages is None:
+        return [{} for _ in kept]
+    ids = [rollout.completion.token_ids for rollout in kept]
+    rows = [row[: len(own)] for row, own in zip(batch.advantages[: len(kept)].tolist(), ids, strict=True)]
+    return [{"tokens": _paired(pieces(own), row)} for own, row in zip(ids, rows, strict=True)]
+
+
+def _paired(pieces: Sequence[str], advantages: Sequence[float]) -> list[tuple[str, float]]:
+    return [(piece, float(f"{value:.6g}")) for piece, value in zip(pieces, advantages, strict=True)]

@@ -12,19 +12,26 @@ import numpy as np
 
 from scoreline.rollout.engine import Engine, Sampling
 from scoreline.rollout.sampling import uniforms
-from scoreline.types import Metrics, Prompt, Request, Reward, Rollout
+from scoreline.types import Metrics, Prompt, Request, Reward, Rollout, Step
 
-TRAIN, EVAL = 0, 1
-"""The second number of a stream's address: training and evaluation never share random numbers."""
+TRAIN, EVAL, LABEL, JUDGE = 0, 1, 2, 3
+"""The second number of a stream's address: training, evaluation, labelling and judges never share random numbers."""
+
+Segment = Callable[[Sequence[str], Sequence[Sequence[int]]], list[tuple[Step, ...]]]
+"""Cuts answers (texts and token ids) into steps."""
 
 
 class Scores(Protocol):
     """Whatever scores answers."""
 
     def score(
-        self, prompts: Sequence[Prompt], completions: Sequence[str], completion_ids: Sequence[Sequence[int]]
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        steps: Sequence[Sequence[str]] = (),
     ) -> list[Reward]:
-        """One reward an answer."""
+        """One reward an answer; `steps` are the texts of each answer's steps, where there are any to score."""
         ...
 
 
@@ -48,10 +55,12 @@ class Collection:
 
 
 class Sampler:
-    """Answers to prompts, as text and scored: the engine and the rewards side by side."""
+    """Answers to prompts, as text, cut into steps where `segment` says how, and scored."""
 
-    def __init__(self, engine: Engine, scores: Scores, decode: Callable[[Sequence[int]], str]) -> None:
-        self.engine, self.scores, self.decode = engine, scores, decode
+    def __init__(
+        self, engine: Engine, scores: Scores, decode: Callable[[Sequence[int]], str], segment: Segment | None = None
+    ) -> None:
+        self.engine, self.scores, self.decode, self.segment = engine, scores, decode, segment
         self.seconds: Metrics = {"time/rollout": 0.0, "time/score": 0.0}
 
     def rollouts(
@@ -66,13 +75,28 @@ class Sampler:
         texts = [self.decode(completion.token_ids) for completion in completions]
         generated = time.perf_counter()
         asked = [e for e in prompts for _ in range(answers)]
-        rewards = self.scores.score([e.prompt for e in asked], texts, [c.token_ids for c in completions])
+        rewards, steps = self._scored([e.prompt for e in asked], texts, [c.token_ids for c in completions])
         self.seconds["time/rollout"] += generated - started
         self.seconds["time/score"] += time.perf_counter() - generated
+        rows = zip(asked, completions, texts, rewards, steps, strict=True)
         return [
-            Rollout(e.prompt, e.ids, completion, text, reward, i // answers)
-            for i, (e, completion, text, reward) in enumerate(zip(asked, completions, texts, rewards, strict=True))
+            Rollout(e.prompt, e.ids, completion, text, reward, i // answers, cut)
+            for i, (e, completion, text, reward, cut) in enumerate(rows)
         ]
+
+    def rescored(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The same answers with the scores of this sampler."""
+        ids = [r.completion.token_ids for r in rollouts]
+        rewards, steps = self._scored([r.prompt for r in rollouts], [r.text for r in rollouts], ids)
+        return [replace(r, reward=new, steps=cut) for r, new, cut in zip(rollouts, rewards, steps, strict=True)]
+
+    def _scored(
+        self, prompts: Sequence[Prompt], texts: Sequence[str], ids: Sequence[Sequence[int]]
+    ) -> tuple[list[Reward], list[tuple[Step, ...]]]:
+        if self.segment is None:
+            return self.scores.score(prompts, texts, ids), [()] * len(texts)
+        steps = self.segment(texts, ids)
+        return self.scores.score(prompts, texts, ids, [[step.text for step in cut] for cut in steps]), steps
 
 
 class Collector:
@@ -130,8 +154,9 @@ def order(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[
 
 
 def differ(group: Sequence[Rollout]) -> bool:
-    """Whether the answers of a group earned different rewards."""
-    return len({rollout.reward.total for rollout in group} - {None}) > 1
+    """Whether a group holds different rewards, on its answers or on their steps."""
+    earned = {reward for rollout in group for reward in (rollout.reward.total, *rollout.reward.steps)}
+    return len(earned - {None}) > 1
 
 
 def numbered(groups: Sequence[Sequence[Rollout]]) -> list[Rollout]:

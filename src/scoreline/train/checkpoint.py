@@ -11,16 +11,23 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scoreline.errors import CheckpointError
-from scoreline.train.learner import Learner
 
 MANIFEST, STATE, RNG = "manifest.json", "state.json", "rng.safetensors"
+
+
+class Kept(Protocol):
+    """What a checkpoint holds: it writes its state into a folder, and takes exactly that state back."""
+
+    def save(self, folder: Path) -> None: ...
+
+    def restore(self, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,12 @@ class Checkpoints:
     folder: Path
     keep: int = 2
 
-    def save(self, step: int, learner: Learner, state: Mapping[str, Any], *, best: bool = False) -> Path:
+    def save(self, step: int, kept: Kept, state: Mapping[str, Any], *, best: bool = False) -> Path:
         """Write one whole checkpoint, then drop those beyond `keep`."""
         name = "best" if best else f"step-{step:06d}"
 
         def fill(folder: Path) -> None:
-            learner.save(folder)
+            kept.save(folder)
             save_file(rng_state(), folder / RNG)
             (folder / STATE).write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
 
@@ -57,8 +64,8 @@ class Checkpoints:
             warnings.warn(f"checkpoint {path} is damaged ({fault}); trying an older one", stacklevel=2)
         return None
 
-    def restore(self, path: Path, learner: Learner) -> dict[str, Any]:
-        """Put learner and random state back; the loop's state as it was saved."""
+    def restore(self, path: Path, kept: Kept) -> dict[str, Any]:
+        """Put weights, optimiser and random state back; the loop's state as it was saved."""
         fault = damage(path)
         if fault is not None:
             raise CheckpointError(
@@ -67,7 +74,7 @@ class Checkpoints:
                 accepted="a folder whose files have the sizes and sha256 sums in manifest.json",
                 todo="resume from another checkpoint of the run.",
             )
-        learner.restore(path)
+        kept.restore(path)
         set_rng_state(load_file(path / RNG))
         state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
         return state

@@ -12,20 +12,18 @@ from scoreline.types import Batch, Rollout
 
 
 def collate(rollouts: Sequence[Rollout], *, device: torch.device | str = "cpu", mask_truncated: bool = False) -> Batch:
-    """The tensors of some rollouts: prompts padded on the left, answers on the right, the reward on the last token.
+    """The tensors of some rollouts: prompts padded on the left, answers on the right, rewards where they were earned.
 
-    Padding is token 0 everywhere; it is told apart by length, never by its id. With `mask_truncated`, answers that
-    the token budget cut off count in the group's mean and std, but carry no loss.
+    The total sits on the last token, a step's reward on the token that ends the step; rewards that meet on one token
+    add up. Padding is token 0 everywhere; it is told apart by length, never by its id. With `mask_truncated`, answers
+    that the token budget cut off count in the group's mean and std, but carry no loss.
     """
     lengths = [len(r.completion.token_ids) for r in rollouts]
     width, budget = max(len(r.prompt_ids) for r in rollouts), max(lengths)
     length = torch.tensor(lengths)
     truncated = torch.tensor([r.completion.finish == "length" for r in rollouts])
     own = torch.arange(budget)[None] < length[:, None]
-    last = torch.arange(budget)[None] == length[:, None] - 1
-    totals = [r.reward.total for r in rollouts]
-    scored = torch.tensor([total is not None for total in totals])
-    score = torch.tensor([0.0 if total is None else total for total in totals])
+    rewards, rewarded = placed(rollouts, budget)
     columns = {
         "prompts": torch.tensor([[0] * (width - len(r.prompt_ids)) + list(r.prompt_ids) for r in rollouts]),
         "prompt_length": torch.tensor([len(r.prompt_ids) for r in rollouts]),
@@ -33,12 +31,29 @@ def collate(rollouts: Sequence[Rollout], *, device: torch.device | str = "cpu", 
         "length": length,
         "mask": own & ~truncated[:, None] if mask_truncated else own,
         "group": torch.tensor([r.group for r in rollouts]),
-        "rewards": score[:, None] * last,
-        "rewarded": last & scored[:, None],
+        "rewards": rewards,
+        "rewarded": rewarded,
         "truncated": truncated,
         "logp_sampler": right_padded([r.completion.logprobs for r in rollouts], budget),
     }
     return Batch(**{name: column.to(device) for name, column in columns.items()})
+
+
+def placed(rollouts: Sequence[Rollout], width: int) -> tuple[Tensor, Tensor]:
+    """Rewards on the tokens where they were earned, and where those are: float and bool, [n, width]."""
+    rewards, rewarded = torch.zeros(len(rollouts), width), torch.zeros(len(rollouts), width, dtype=torch.bool)
+    for row, rollout in enumerate(rollouts):
+        for end, reward in earned(rollout):
+            rewards[row, end] += reward
+            rewarded[row, end] = True
+    return rewards, rewarded
+
+
+def earned(rollout: Rollout) -> list[tuple[int, float]]:
+    """(token, reward) of the whole answer and of each step, as far as they were scored."""
+    ends = [len(rollout.completion.token_ids) - 1, *(step.end for step in rollout.steps)]
+    given = [rollout.reward.total, *(rollout.reward.steps or [None] * len(rollout.steps))]
+    return [(end, reward) for end, reward in zip(ends, given, strict=True) if reward is not None]
 
 
 def right_padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:

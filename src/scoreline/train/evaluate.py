@@ -36,6 +36,10 @@ class Evaluation:
 
     `greedy`: the share of prompts whose most likely answer is right. `avg_at_k`: the share of right answers among k
     sampled ones a prompt. `pass_at_k`: the share of prompts with at least one right answer among k.
+
+    Where training is rewarded by something else than what says right, `judged` is the mean score that the training
+    rewards give to the sampled answers, and `judge_accuracy` how often they order a right and a wrong answer to one
+    question as they should. Judged scores that rise while accuracy does not are over-optimisation.
     """
 
     step: int
@@ -46,6 +50,8 @@ class Evaluation:
     mean_length: float
     samples: tuple[Rollout, ...]
     seconds: float
+    judged: float | None = None
+    judge_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Evaluator:
     right_at: float = 1.0
     seed: int = 0
     shown: int = 8
+    judge: Sampler | None = None
 
     def evaluate(self, step: int) -> Evaluation:
         """Greedy and sampled accuracy of the engine's current policy."""
@@ -67,6 +74,7 @@ class Evaluator:
         greedy = self.sampler.rollouts(self.prompts, streams, 1, replace(self.sampling, temperature=0.0))
         sampled = self.sampler.rollouts(self.prompts, streams, self.k, self.sampling)
         right = np.array([self.right(r) for r in sampled], dtype=float).reshape(len(self.prompts), self.k)
+        judged = [] if self.judge is None else [r.reward.score for r in self.judge.rescored(sampled)]
         return Evaluation(
             step=step,
             greedy=wilson([self.right(r) for r in greedy]),
@@ -76,11 +84,26 @@ class Evaluator:
             mean_length=fmean(len(r.completion.token_ids) for r in sampled),
             samples=tuple(greedy[: self.shown]),
             seconds=time.perf_counter() - started,
+            judged=fmean(known) if (known := [score for score in judged if score is not None]) else None,
+            judge_accuracy=ordered(judged, right) if judged else None,
         )
 
     def right(self, rollout: Rollout) -> bool:
         """Whether the answer counts as right. One that nothing could score does not."""
         return rollout.reward.total is not None and rollout.reward.total >= self.right_at
+
+
+def ordered(scores: Sequence[float | None], right: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float | None:
+    """P(score of a right answer > score of a wrong one to the same question), ties counting half.
+
+    `scores` are those of the answers in `right` [prompts, k], row by row. None without such a pair.
+    """
+    rows = np.array([math.nan if score is None else score for score in scores]).reshape(right.shape)
+    gaps = np.concatenate(
+        [(row[is_right == 1][:, None] - row[is_right == 0]).ravel() for row, is_right in zip(rows, right, strict=True)]
+    )
+    gaps = gaps[~np.isnan(gaps)]
+    return float(((gaps > 0) + 0.5 * (gaps == 0)).mean()) if len(gaps) else None
 
 
 def wilson(right: Sequence[bool]) -> Interval:

@@ -21,6 +21,8 @@ from scoreline.objectives.objective import Loss, Objective, PolicyOutput
 from scoreline.train.collate import trim, untrim
 from scoreline.types import Batch, Metrics
 
+REFERENCE = "reference.safetensors"
+
 
 @dataclass(frozen=True)
 class Update:
@@ -40,6 +42,8 @@ class Learner(Protocol):
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch: ...
 
     def update(self, batch: Batch, told: Update) -> Metrics: ...
+
+    def refresh(self, mix: float) -> None: ...
 
     def save(self, folder: Path) -> None: ...
 
@@ -73,6 +77,7 @@ class LocalLearner:
         params = [{"params": group, "lr": rates[name]} for name, group in self.groups.items()]
         self.optimizer = torch.optim.AdamW(params, weight_decay=weight_decay, fused=policy.device.type != "mps")
         self.device = policy.device
+        self.refreshed = False
 
     @torch.no_grad()
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
@@ -110,11 +115,27 @@ class LocalLearner:
         }
         return facts | dict(zip(names, norms, strict=True)) | noted
 
+    @torch.no_grad()
+    def refresh(self, mix: float = 1.0) -> None:
+        """pi_ref <- mix pi_theta + (1 - mix) pi_ref.
+
+        1 makes the policy its own reference (DeepSeekMath, 2402.03300, Algorithm 1); less is the soft update of TR-DPO
+        (2404.09656). Without a reference there is nothing to do.
+        """
+        if self.reference is not None:
+            for old, new in zip(self.reference.model.parameters(), self.policy.model.parameters(), strict=True):
+                old.lerp_(new, mix)
+            self.refreshed = True
+
     def save(self, folder: Path) -> None:
-        """`hf/` (an ordinary model folder), `optimizer.safetensors`, and with a critic `critic.safetensors`."""
+        """`hf/` (an ordinary model folder), `optimizer.safetensors`; `critic.safetensors` and `reference.safetensors`
+        where there is a critic, and a reference that is no longer the model the run started from.
+        """
         self.policy.save(folder / "hf")
         if self.critic is not None:
             self.critic.save(folder)
+        if self.reference is not None and self.refreshed:
+            save_file(dict(self.reference.model.named_parameters()), folder / REFERENCE)
         states = self.optimizer.state_dict()["state"]
         flat = {f"{i}.{key}": value.contiguous() for i, entry in states.items() for key, value in entry.items()}
         save_file(flat, folder / "optimizer.safetensors")
@@ -124,6 +145,11 @@ class LocalLearner:
         self.policy.model.load_state_dict(load_causal_lm(str(folder / "hf")).state_dict())
         if self.critic is not None:
             self.critic.restore(folder)
+        if self.reference is not None and (folder / REFERENCE).is_file():
+            saved = load_file(folder / REFERENCE)
+            for name, parameter in self.reference.model.named_parameters():
+                parameter.data.copy_(saved[name])
+            self.refreshed = True
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in load_file(folder / "optimizer.safetensors").items():
             index, key = name.split(".", 1)

@@ -29,15 +29,15 @@ class Parts:
     seed: int
 
 
-def train(parts: Parts, progress: Progress) -> Iterator[Report]:
-    """Sample, score, annotate, estimate, update; yield a report a step.
+def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iterator[Report]:
+    """Sample, score, annotate, estimate, update; yield a report a step, up to step `until` (all of the plan's).
 
     Who watches, evaluates or saves does it between two steps. The generator holds no state but `progress`: started
     again with a checkpoint's, it goes on as if it had never stopped.
     """
     plan, objective, learner = parts.plan, parts.objective, parts.learner
     passes = objective.passes(plan.updates_per_step)
-    while progress.step < plan.steps:
+    while progress.step < (plan.steps if until is None else until):
         gathered = parts.collector.collect(progress.cursor)
         batch = collate(gathered.rollouts, device=learner.device, mask_truncated=plan.mask_truncated_completions)
         batch = objective.estimate(learner.annotate(batch, passes), progress.beta)

@@ -17,6 +17,7 @@ def measure(gathered: Collection, batch: Batch, facts: Sequence[Metrics], progre
     """The metrics of one step. A name is absent where it does not apply, nan where nothing could be measured."""
     return {
         **rewards(gathered.rollouts),
+        **steps(gathered.rollouts),
         "frac_reward_zero_std": silent_groups(batch),
         **lengths(gathered.rollouts),
         **averaged(facts),
@@ -29,12 +30,29 @@ def measure(gathered: Collection, batch: Batch, facts: Sequence[Metrics], progre
 
 
 def rewards(rollouts: Sequence[Rollout]) -> Metrics:
-    """Mean and population std of the total, and the mean of each function's part."""
-    totals = [r.reward.total for r in rollouts if r.reward.total is not None]
-    mean = average(totals)
+    """Mean and population std of the answers' scores, and the mean of each function's part."""
+    scores = [r.reward.score for r in rollouts if r.reward.score is not None]
+    mean = average(scores)
     parts = {name: [r.reward.parts.get(name) for r in rollouts] for name in rollouts[0].reward.parts}
     each = {f"rewards/{name}/mean": average(p for p in part if p is not None) for name, part in parts.items()}
-    return {"reward": mean, "reward_std": math.sqrt(average((t - mean) ** 2 for t in totals)), **each}
+    return {"reward": mean, "reward_std": math.sqrt(average((t - mean) ** 2 for t in scores)), **each}
+
+
+def steps(rollouts: Sequence[Rollout]) -> Metrics:
+    """Under process supervision: the mean reward of a step, of each function's part, steps an answer, and the share
+    of answers without one.
+    """
+    names = {name for r in rollouts for name in r.reward.step_parts}
+    if not names:
+        return {}
+    counts = [len(r.steps) for r in rollouts]
+    parts = {name: [p for r in rollouts for p in r.reward.step_parts.get(name, ()) if p is not None] for name in names}
+    return {
+        "step_reward": average(p for r in rollouts for p in r.reward.steps if p is not None),
+        **{f"step_rewards/{name}/mean": average(parts[name]) for name in sorted(names)},
+        "steps/mean": fmean(counts),
+        "steps/none": fmean(count == 0 for count in counts),
+    }
 
 
 def lengths(rollouts: Sequence[Rollout]) -> Metrics:

@@ -32,6 +32,8 @@ class Progress:
     beta: float | None = None
     bad_updates: int = 0
     holding: bool = False
+    round: int = 0
+    """Rounds of iterative RL that are over, their judge's training included."""
 
 
 def first_progress(objective: Objective, warmup: Warmup) -> Progress:
@@ -60,6 +62,7 @@ def advance(
         beta=next_beta(progress, plan, objective, metrics),
         bad_updates=skipped_in_a_row(progress.bad_updates, facts, plan.max_bad_updates),
         holding=progress.holding and step < warmup.steps and not learned,
+        round=progress.round,
     )
 
 
