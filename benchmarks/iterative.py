@@ -21,7 +21,11 @@ MEASURES = {"true accuracy": "avg@k", "judged reward": "judged", "judge accuracy
 
 def arms(folder: Path) -> list[study.Arm]:
     """What is compared."""
-    base = (str(RECIPES / "iterative.toml"), f"judge.path={folder}/reward_model/hf")
+    base = (
+        str(RECIPES / "iterative.toml"),
+        f"judge.path={folder}/reward_model/hf",
+        f"judge.history.source={folder}/pairs/pairs.jsonl",
+    )
     return [
         study.Arm("iterative", base),
         study.Arm("fixed", (*base, "rounds.count=1", "train.steps=66")),

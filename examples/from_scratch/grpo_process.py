@@ -10,8 +10,8 @@ ends, and is rewarded on the token that ends it. With R all step rewards of the 
     loss = (1/n) sum_i (1/|o_i|) sum_t [ - min(rho A, clip(rho, 1 - e, 1 + e) A) + beta (exp(-x) - 1 + x) ]
     rho  = pi / pi_old,   x = log pi - log pi_ref                     of each token (equations 3 and 4)
 
-pi_old sampled the answers; pi_ref is the model before training. One step an answer: grpo.py. Shapes: n answers, p prompt
-tokens, t answer tokens.
+pi_old sampled the answers; pi_ref is the model before training. With one step an answer this is grpo.py.
+Shapes: n answers, p prompt tokens, t answer tokens.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Iterative RL on one page: judge and reference follow the policy. DeepSeekMath, arXiv 2402.03300, Algorithm 1.
 
-    python examples/from_scratch/iterative.py --rounds 3 --steps 12
+    python examples/from_scratch/iterative.py --rounds 4 --steps 5
 
-A model is asked sums such as 3+8+12= and writes `#23`, or `3+8=11;11+12=23#23`. No checker scores its answers in training:
-a learned judge does, and learns on in its turn. For each round:
+A model is asked sums such as 3+8+12= and writes `#23`, or `3+8=11;11+12=23#23`. What scores its answers is no checker
+but a learned judge, a copy of the model with a linear head. The checker only teaches the judge. In each round:
 
-    pi_ref <- pi                                                      the reference is refreshed
-    M steps of GRPO:  A_i = (r_i - mean(r)) / (std(r) + 1e-6)         r = judge(question, answer), G answers a question
+    pi_ref <- pi
+    M steps of GRPO, with r_i = judge(question, answer i) and A_i = (r_i - mean(r)) / (std(r) + 1e-6):
         loss = (1/n) sum_i (1/|o_i|) sum_t [ - min(rho A, clip(rho, 1 - e, 1 + e) A) + beta (exp(-x) - 1 + x) ]
-    judge <- argmin mean -log sigmoid(r(right) - r(wrong))            pairs of the policy's fresh answers, 10 % old pairs
+    the judge learns on:  loss = mean of - log sigmoid(r(right) - r(wrong))
+        over pairs of the round's own answers; 10 % of the training set are pairs of earlier rounds
 
 rho = pi / pi_old, x = log pi - log pi_ref of each token. Shapes: n answers, p prompt tokens, t answer tokens.
 """
@@ -27,11 +28,12 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 TINY = str(Path(__file__).resolve().parents[2] / "src/scoreline/models/tiny")
-DEFAULTS = {"model": TINY, "rounds": 3, "steps": 10, "prompts": 32, "group": 8, "mu": 4, "budget": 32, "seed": 0}
+DEFAULTS = {"model": TINY, "rounds": 4, "steps": 5, "prompts": 32, "group": 8, "mu": 4, "budget": 32, "seed": 0}
 RATES = {"lr": 1e-4, "judge_lr": 3e-4, "replay": 0.1}
-EPOCHS, BATCH = 3, 32  # the judge's passes over a training set; pairs of an update
+EPOCHS, BATCH = 3, 32  # the judge's passes over a training set, and pairs of one update
 
-Pair = tuple[str, str]  # question with a right answer, the same question with a wrong one
+Answer = tuple[str, str, float]  # question, answer, and the truth: 1 or 0
+Pair = tuple[str, str]  # a question with a right answer, the same question with a wrong one
 
 
 class Samples(NamedTuple):
@@ -49,7 +51,7 @@ def question(rng: random.Random) -> tuple[str, int]:
 
 
 def reward(answer: str, wanted: int) -> float:
-    """1 when what stands behind the last `#` is the sum, else 0: the truth, which the policy is never told."""
+    """1 when what stands behind the last `#` is the sum, else 0: the truth, which only the judge is told."""
     return float(answer.rpartition("#")[1:] == ("#", str(wanted)))
 
 
@@ -67,16 +69,13 @@ def sample(model: Any, tokens: Tensor, present: Tensor, eos: int, budget: int) -
     return Samples(tokens, present, present[:, width:])
 
 
-def ask(
-    model: Any, tokenizer: Any, rng: random.Random, prompts: int, args: Any
-) -> tuple[list[tuple[str, str, float]], Samples]:
-    """`group` answers to each of so many new questions: (question, answer, truth) of each, and their tokens."""
-    asked = [pair for pair in (question(rng) for _ in range(prompts)) for _ in range(args.group)]
+def ask(model: Any, tokenizer: Any, asked: list[tuple[str, int]], budget: int) -> tuple[list[Answer], Samples]:
+    """One answer to each question."""
     read = tokenizer([text for text, _ in asked], padding=True, return_tensors="pt")
-    samples = sample(model, read.input_ids, read.attention_mask, tokenizer.eos_token_id, args.budget)
+    samples = sample(model, read.input_ids, read.attention_mask, tokenizer.eos_token_id, budget)
     written = samples.tokens[:, -samples.mask.shape[1] :].where(samples.mask == 1, tokenizer.pad_token_id)
-    answers = tokenizer.batch_decode(written, skip_special_tokens=True)
-    return [(q, o, reward(o, total)) for (q, total), o in zip(asked, answers, strict=True)], samples
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    return [(text, answer, reward(answer, total)) for (text, total), answer in zip(asked, texts, strict=True)], samples
 
 
 def logprobs(model: Any, samples: Samples) -> Tensor:
@@ -127,22 +126,22 @@ def preference_loss(right: Tensor, wrong: Tensor) -> Tensor:
     return -logsigmoid(right - wrong).mean()
 
 
-def pairs(answered: list[tuple[str, str, float]]) -> list[Pair]:
-    """Each right answer with a wrong one to the same question, as far as they go."""
+def pairs(answered: list[Answer]) -> list[Pair]:
+    """A right answer and a wrong one to the same question, as far as they go."""
     sides: dict[str, tuple[list[str], list[str]]] = {}
-    for asked, answer, true in answered:
-        sides.setdefault(asked, ([], []))[0 if true else 1].append(asked + answer)
+    for asked, answer, truth in answered:
+        sides.setdefault(asked, ([], []))[0 if truth else 1].append(asked + answer)
     return [pair for right, wrong in sides.values() for pair in zip(right, wrong, strict=False)]
 
 
 def with_replay(fresh: list[Pair], history: list[Pair], share: float, rng: random.Random) -> list[Pair]:
-    """The judge's next training set, shuffled: all fresh pairs, and old ones so that they are `share` of the whole."""
+    """A training set of the judge, shuffled: all fresh pairs, and as many old ones as make up `share` of the whole."""
     old = rng.sample(history, min(len(history), round(len(fresh) * share / (1 - share))))
     return rng.sample(fresh + old, len(fresh) + len(old))
 
 
 def train_judge(judge: Any, optimizer: Any, tokenizer: Any, rows: list[Pair]) -> None:
-    """Some epochs over the pairs."""
+    """Some passes over the pairs. Its optimiser remembers earlier rounds: the judge goes on learning."""
     for start in [start for _ in range(EPOCHS) for start in range(0, len(rows), BATCH)]:
         right, wrong = zip(*rows[start : start + BATCH], strict=True)
         optimizer.zero_grad()
@@ -171,25 +170,28 @@ def main() -> None:
     judge = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=1, dtype=torch.float32).eval()
     optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, weight_decay=0.0)
     judge_optimizer = torch.optim.AdamW(judge.parameters(), lr=args.judge_lr, weight_decay=0.0)
-    history = pairs(ask(policy, tokenizer, rng, args.steps * args.prompts, args)[0])
+
+    def asked(prompts: int) -> list[tuple[str, int]]:
+        return [pair for pair in (question(rng) for _ in range(prompts)) for _ in range(args.group)]
+
+    history = pairs(ask(policy, tokenizer, asked(args.steps * args.prompts), args.budget)[0])
     train_judge(judge, judge_optimizer, tokenizer, history)
     for number in range(1, args.rounds + 1):
         reference, seen = copy.deepcopy(policy), []
         for k in range(1, args.steps + 1):
-            answered, samples = ask(policy, tokenizer, rng, args.prompts, args)
+            answered, samples = ask(policy, tokenizer, asked(args.prompts), args.budget)
             with torch.no_grad():
-                judged = scores(judge, tokenizer, [asked + answer for asked, answer, _ in answered])
+                judged = scores(judge, tokenizer, [text + answer for text, answer, _ in answered])
             step(policy, reference, optimizer, samples, judged, args.group, args.mu)
-            truth = sum(true for _, _, true in answered) / len(answered)
-            print(f"round {number} step {k:2d}  judged {judged.mean():+.2f}  reward {truth:.3f}", flush=True)
             seen += answered
+            truth = sum(right for _, _, right in answered) / len(answered)
+            print(f"round {number} step {k:2d}  judged {judged.mean():+.2f}  reward {truth:.3f}", flush=True)
         fresh = pairs(seen)
-        before, rows = accuracy(judge, tokenizer, fresh), with_replay(fresh, history, args.replay, rng)
-        train_judge(judge, judge_optimizer, tokenizer, rows)
+        before = accuracy(judge, tokenizer, fresh)
+        train_judge(judge, judge_optimizer, tokenizer, with_replay(fresh, history, args.replay, rng))
         after = accuracy(judge, tokenizer, fresh)
         print(
-            f"round {number} judge    right on {before:.3f} of {len(fresh)} fresh pairs, then on {after:.3f}",
-            flush=True,
+            f"round {number} judge    right on {before:.3f} of {len(fresh)} pairs, {after:.3f} once it has learned them"
         )
         history += fresh
     print(f"for example: {answered[0][0]}{answered[0][1]}")

@@ -103,8 +103,12 @@ def test_micro_batches_do_not_change_the_gradient(kind: str) -> None:
 def test_gradient_checkpointing_does_not_change_the_gradient(kind: str) -> None:
     plain, saving = learner(kind), learner(kind)
     recompute_activations(saving.judge.model)
+    passes = []
     for taught in (plain, saving):
+        layer = taught.judge.model.base_model.layers[0].mlp
+        layer.register_forward_hook(lambda *_, taught=taught: passes.append(taught))
         taught._accumulate(taught._encode(ROWS[kind]))
+    assert passes.count(saving) == 2 * passes.count(plain) > 0
     for one, same in zip(plain.parameters, saving.parameters, strict=True):
         torch.testing.assert_close(one.grad, same.grad, atol=1e-7, rtol=1e-5)
     assert not any(module.training for module in saving.judge.model.modules())

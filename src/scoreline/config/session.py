@@ -48,8 +48,9 @@ class Session:
         """Evaluate, train, evaluate; save on the way and when told to stop."""
         if self.progress.step == 0 and self.run.eval.before:
             self.evaluate(0, "before training")
-        steps = self.run.train.steps
-        with stop_signals(self.console.message) as told, self.console.training(steps, done=self.progress.step) as show:
+        steps, say = self.run.train.steps, self.console.message
+        showing = self.console.training(steps, done=self.progress.step)
+        with self.console.warnings(), stop_signals(say) as told, showing as show:
             try:
                 for event in timed(self.events()):
                     self.progress = Progress(**event.state)
