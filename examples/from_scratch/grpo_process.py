@@ -151,7 +151,7 @@ def main() -> None:
         samples = sample(policy, prompts.input_ids, prompts.attention_mask, tokenizer.eos_token_id, args.budget)
         written = samples.tokens[:, -samples.mask.shape[1] :].where(samples.mask == 1, tokenizer.pad_token_id)
         answers = tokenizer.batch_decode(written, skip_special_tokens=True)
-        rewards, ends = placed(answers, wanted, written, samples.mask, tokenizer.convert_tokens_to_ids(";"))
+        rewards, ends = placed(answers, wanted, written, samples.mask, tokenizer.get_vocab()[";"])
         losses = step(policy, reference, optimizer, samples, advantages(rewards, ends, args.group), args.mu)
         right = sum(map(reward, answers, wanted)) / len(asked)
         shown = f"reward {right:.3f}  step reward {rewards.sum() / ends.sum():.3f}  steps {ends.sum() / len(asked):.2f}"

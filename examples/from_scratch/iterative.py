@@ -151,10 +151,10 @@ def train_judge(judge: Any, optimizer: Any, tokenizer: Any, rows: list[Pair]) ->
 
 @torch.no_grad()
 def accuracy(judge: Any, tokenizer: Any, rows: list[Pair]) -> float:
-    """The share of pairs that the judge orders rightly."""
-    right, wrong = zip(*rows, strict=True)
-    r = scores(judge, tokenizer, [*right, *wrong]).view(2, -1)
-    return (r[0] > r[1]).float().mean().item()
+    """The share of pairs that the judge orders rightly; nan of none."""
+    texts = [text for side in zip(*rows, strict=True) for text in side]
+    right, wrong = scores(judge, tokenizer, texts).chunk(2) if rows else (torch.empty(0), torch.empty(0))
+    return (right > wrong).float().mean().item()
 
 
 def main() -> None:

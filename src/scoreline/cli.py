@@ -197,9 +197,10 @@ def export(
 ) -> None:
     """Copy a run's model to a folder of its own, with a model card."""
     from scoreline.config.export import export as copy
+    from scoreline.config.export import loader_of
 
     folder = copy(run, to, checkpoint)
-    typer.echo(f"{folder}: load it with AutoModelForCausalLM.from_pretrained({str(folder)!r})")
+    typer.echo(f"{folder}: load it with {loader_of(run)}.from_pretrained({str(folder)!r})")
 
 
 @app.command()

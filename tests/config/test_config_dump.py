@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from scoreline.config.dump import dump
+from scoreline.config.export import Recorded, schema_of
 from scoreline.config.load import ALGORITHMS, load
-from scoreline.config.run import Run, SftRun
+from scoreline.config.run import Run
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec
 from scoreline.environments.verify import boxed
@@ -93,7 +94,7 @@ def objectives(draw: st.DrawFn) -> Objective:
         raise
 
 
-def read_back(run: Run | SftRun, folder: Path) -> Run | SftRun:
+def read_back(run: Recorded, folder: Path) -> Recorded:
     file = folder / "config.resolved.toml"
     file.write_text(dump(run), encoding="utf-8")
     return load(type(run), [file])
@@ -122,8 +123,7 @@ def test_every_algorithm_comes_back(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_comes_back(path: Path, tmp_path: Path) -> None:
-    schema = SftRun if "sft" in tomllib.loads(path.read_text(encoding="utf-8")) else Run
-    run = load(schema, [path])
+    run = load(schema_of(tomllib.loads(path.read_text(encoding="utf-8"))), [path])
     assert read_back(run, tmp_path) == run
 
 

@@ -106,7 +106,7 @@ def test_gradient_checkpointing_does_not_change_the_gradient(kind: str) -> None:
     passes = []
     for taught in (plain, saving):
         layer = taught.judge.model.base_model.layers[0].mlp
-        layer.register_forward_hook(lambda *_, taught=taught: passes.append(taught))
+        layer.register_forward_pre_hook(lambda *_, taught=taught: passes.append(taught))
         taught._accumulate(taught._encode(ROWS[kind]))
     assert passes.count(saving) == 2 * passes.count(plain) > 0
     for one, same in zip(plain.parameters, saving.parameters, strict=True):

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scoreline.config.judge import JudgeRun
+from scoreline.config.label import LabelRun
 from scoreline.config.launch import resolve_model
 from scoreline.config.load import load, resolve
 from scoreline.config.recipe import Said, read
@@ -23,7 +25,18 @@ RESOLVED = "config.resolved.toml"
 CARD = Path(__file__).with_name("model_card.md")
 
 
-def recorded(folder: Path) -> Run | SftRun | None:
+Recorded = Run | SftRun | JudgeRun | LabelRun
+
+
+def schema_of(tables: Mapping[str, Any]) -> type[Recorded]:
+    """Which verb's recipe this is."""
+    if "sft" in tables:
+        return SftRun
+    kinds = {"outcome": JudgeRun, "process": JudgeRun, "pairs": LabelRun, "steps": LabelRun}
+    return kinds.get(tables.get("kind", ""), Run)
+
+
+def recorded(folder: Path) -> Recorded | None:
     """The configuration that a run left in its folder; None if the folder is no run.
 
     Without its objective, of which only Python may know: what is made of a run afterwards needs the algorithm's name.
@@ -32,8 +45,8 @@ def recorded(folder: Path) -> Run | SftRun | None:
     if not file.is_file():
         return None
     tables = read(file)
-    if "sft" in tables:
-        return load(SftRun, [file])
+    if schema_of(tables) is not Run:
+        return load(schema_of(tables), [file])
     algorithm, _ = tables.pop("algorithm", "grpo"), tables.pop("objective", None)
     run: Run = resolve(Run, Run(), [Said(tables, str(file))], "")
     return replace(run, algorithm=algorithm)
@@ -62,22 +75,54 @@ def export(folder: Path, target: Path, checkpoint: str | None = None) -> Path:
     return target
 
 
-def card(run: Run | SftRun, history: History, checkpoint: Path, folder: str) -> str:
+def card(run: Recorded, history: History, checkpoint: Path, folder: str) -> str:
     """The README of an exported model: base model, method, data, evaluation, versions, and how to load it."""
-    method = run.algorithm if isinstance(run, Run) else "supervised fine-tuning"
-    tags = ["reinforcement-learning", method] if isinstance(run, Run) else ["sft"]
-    facts = {"base model": _public(run.model.path), "method": method, "data": _public(run.data.source)}
+    facts = {"base model": _public(run.model.path), "method": method(run), "data": _public(run.data.source)}
     if isinstance(run, Run):
-        facts["rewards"] = ", ".join(f"{name_of(spec.function)} x {spec.weight:g}" for spec in run.reward)
+        facts["rewards"] = ", ".join(
+            f"{name_of(spec.function)} x {spec.weight:g}" for spec in (*run.reward, *run.step_reward)
+        )
     facts["run, checkpoint"] = f"{run.name}, {checkpoint.name}"
     facts |= {name: str(version) for name, version in history.environment.items()}
+    purpose, loader = use(run)
     return CARD.read_text(encoding="utf-8").format(
-        tags="\n".join(f"- {tag}" for tag in [*tags, "scoreline"]),
+        purpose=purpose,
+        loader=loader,
+        tags="\n".join(f"- {tag}" for tag in [*tags(run), "scoreline"]),
         name=run.name,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         scores=_scores(history, checkpoint),
         folder=folder,
     )
+
+
+def method(run: Recorded) -> str:
+    """What made the model."""
+    if isinstance(run, JudgeRun):
+        return "pairwise reward model" if run.kind == "outcome" else "process reward model"
+    return run.algorithm if isinstance(run, Run) else "supervised fine-tuning"
+
+
+def tags(run: Recorded) -> list[str]:
+    """What hubs sort models by."""
+    if isinstance(run, JudgeRun):
+        return ["reward-model"]
+    return ["reinforcement-learning", run.algorithm] if isinstance(run, Run) else ["sft"]
+
+
+def use(run: Recorded) -> tuple[str, str]:
+    """What the model does, in the hub's words, and the class that loads it."""
+    if not isinstance(run, JudgeRun):
+        return "text-generation", "AutoModelForCausalLM"
+    if run.kind == "outcome":
+        return "text-classification", "AutoModelForSequenceClassification"
+    return "token-classification", "AutoModelForTokenClassification"
+
+
+def loader_of(folder: Path) -> str:
+    """The class that loads what a run made."""
+    run = recorded(folder)
+    return use(Run() if run is None else run)[1]
 
 
 def _source(folder: Path, checkpoint: str | None) -> Path:

@@ -80,13 +80,15 @@ class Session:
     def between(self, step: int, told: list[int]) -> None:
         """Evaluation and checkpoint after a step, where they are due, and the end if a signal asked for it."""
         last = step == self.run.train.steps
-        rounds = self.run.rounds.count
-        if last or due(step, self.run.eval.every) or (rounds > 1 and due(step, self.run.train.steps // rounds)):
+        round_ends = due(step, self.run.train.steps // self.run.rounds.count)
+        if round_ends or due(step, self.run.eval.every):
             self.evaluate(step, "after training" if last else f"at step {step}")
         if last or told or due(step, self.run.checkpoint.every):
             self.save(step)
         if told and not last:
             raise interrupted(told[0], self.folder, step)
+        if round_ends and self.built.apprentice is not None:
+            self.console.message("the judge learns from this round ...")
 
     def evaluate(self, step: int, when: str) -> None:
         """Measure on held-out prompts; keep the best checkpoint by the named metric."""

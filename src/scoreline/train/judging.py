@@ -62,7 +62,7 @@ def majority(labels: Float[Tensor, " m"]) -> float:
 def calibration_error(
     probabilities: Float[Tensor, " m"], labels: Float[Tensor, " m"], bins: int = 10
 ) -> Float[Tensor, ""]:
-    """ECE = sum_b (m_b / m) | mean_b p - mean_b y |, over `bins` equal intervals of p (Guo et al. 1706.04599, eq. 3).
+    """ECE = sum_b (m_b / m) | mean_b p - mean_b y |, over `bins` equal intervals of p (Guo et al. 1706.04599).
 
     0 when of all that is said with probability p a share p is so.
     """
