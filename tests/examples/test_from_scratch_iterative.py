@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
+from scoreline.environments.preferences import Pair
 from scoreline.models import tiny
 from scoreline.objectives.zoo import grpo
+from scoreline.train.judging import pairwise_loss
+from scoreline.train.replay import Replay
+from scoreline.types import Prompt
 from tests.examples.test_from_scratch import (
     CLOSE,
     EACH_OPTIMIZER,
@@ -90,7 +93,7 @@ def test_preference_loss_by_hand():
     loss.backward()
     assert loss.item() == pytest.approx(1.220095, abs=1e-6)
     assert right.grad.tolist() == pytest.approx([-0.134471, -0.440399], abs=1e-6)
-    torch.testing.assert_close(loss.detach(), -logsigmoid(right - wrong).mean().detach())
+    torch.testing.assert_close(loss, pairwise_loss(right, wrong).mean())
 
 
 def test_pairs_are_a_right_and_a_wrong_answer_to_one_question():
@@ -126,6 +129,8 @@ def test_the_replay_share_is_what_is_said(fresh_rows, history, share, replayed):
     made = page("iterative").with_replay(new, old, share, random.Random(0))
     assert sorted(row for row in made if row in new) == sorted(new)
     assert len(set(made)) == len(made) == fresh_rows + replayed
+    kept = Replay([Pair(Prompt("q", "?"), *row) for row in old], share=share)
+    assert len(kept.draw(fresh_rows, number=1)) == replayed, "the library's share"
     assert set(made) <= {*new, *old}
     if history >= replayed > 0:
         assert abs(replayed - share * len(made)) <= 0.5 or history == replayed

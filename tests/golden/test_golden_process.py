@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scoreline.objectives.groups import GroupNorm
-from scoreline.objectives.objective import Loss, Objective, PolicyOutput
+from scoreline.objectives.objective import Loss, Objective, PolicyOutput, silent_groups
 from scoreline.objectives.returns import ToGo
 from scoreline.objectives.values import LambdaReturn
 from scoreline.objectives.zoo import dr_grpo, grpo, naive, ppo, ppo_clip, rloo
@@ -226,6 +226,15 @@ def test_an_outcome_behind_the_last_step_is_a_reward_of_its_own(batch, std):
     third = (1 / 3) / spread(std, 10 / 3, 6)
     expected = [[3 * third, 2 * third, 4 * third], [-3 * third, -third, -2 * third]]
     near(with_std(std).estimate(made).advantages, expected)
+
+
+def test_a_mixture_in_which_all_is_right_is_not_silent(batch):
+    # Two answers of two right steps and a right outcome each: R = 1, 1 + 1 | 1, 1 + 1. Mean 1.5, squares 1.
+    # What all answers have in common cancels for their first tokens and not for their last steps.
+    made = batch([[1.0, 0.0, 2.0]] * 2, [[1, 1, 1]] * 2, rewarded=[[1, 0, 1]] * 2)
+    d = 0.5 / spread("sample", 1.0, 4)
+    near(grpo.estimate(made).advantages, [[0.0, d, d]] * 2)
+    assert silent_groups(made) == 0.0
 
 
 def test_dr_grpo_leaves_the_std_out(batch):

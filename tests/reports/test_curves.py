@@ -134,3 +134,15 @@ def test_reward_functions_are_drawn_side_by_side_where_they_are_mixed(tmp_path: 
 def test_a_single_step_and_no_step(history: History, tmp_path: Path) -> None:
     assert named(draw(run_with(tmp_path / "one", {})), "learning").svg
     assert draw(replace(history, metrics=(), evaluations=())) == ()
+
+
+def test_a_judges_scores_do_not_press_the_accuracies_flat(history: History) -> None:
+    def learning(reward: float, *, judged: bool) -> Curve:
+        metrics = [{**row, "reward": reward} for row in history.metrics]
+        rows = [{**row, "judged": 3.0} if judged else row for row in history.evaluations]
+        return draw(replace(history, metrics=metrics, evaluations=rows))[0]
+
+    assert ">training<" not in learning(3.5, judged=True).svg
+    assert "training" not in learning(3.5, judged=True).caption
+    assert ">training<" in learning(0.5, judged=True).svg
+    assert ">training<" in learning(3.5, judged=False).svg

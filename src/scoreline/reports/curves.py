@@ -131,18 +131,26 @@ def _learning(history: History) -> Curve | None:
     steps, reward = _series(history.metrics, "reward")
     if not steps and not history.evaluations:
         return None
+    alone = _on_another_scale(history, reward)
 
     def plot(axes: Axes) -> list[End]:
+        if alone:
+            return [held_out(axes, history.evaluations, *series) for series in _SCORES]
         axes.plot(steps, reward, color=COLOURS["slate"], linewidth=0.8, alpha=0.45)
         smooth = _smooth(reward)
         axes.plot(steps, smooth, color=COLOURS["slate"])
         ends = [(_last(smooth), "training", "slate")]
         return ends + [held_out(axes, history.evaluations, *series) for series in _SCORES if history.evaluations]
 
-    caption = (
-        "Held-out accuracy, sampled and greedy, with its 95 % interval; and the mean reward in training, smoothed."
-    )
+    caption = "Held-out accuracy, sampled and greedy, with its 95 % interval"
+    caption += "." if alone else "; and the mean reward in training, smoothed."
     return Curve("learning", "Learning", caption, draw_svg("learning", plot, width=460, height=300))
+
+
+def _on_another_scale(history: History, reward: Sequence[float]) -> bool:
+    """Whether a judge's scores would press the accuracies flat; they have a chart of their own."""
+    judged = any("judged" in row for row in history.evaluations)
+    return judged and any(not -0.5 <= value <= 1.5 for value in reward)
 
 
 _SCORES = (("avg@k", "sampled", "blue"), ("greedy", "greedy", "amber"))
