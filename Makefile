@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 SMOLLM2 ?= .models/smollm2
 SHARED ?= ../shared
 
-.PHONY: quickstart test lint learn real oracles bench table clean
+.PHONY: quickstart test lint learn real oracles bench table study clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,10 @@ oracles:   ## make the other libraries' numbers again, in environments of their 
 
 table: $(VENV)/ready   ## the README's table: the quickstart with seeds 0, 1, 2
 	$(BIN)/python benchmarks/quickstart_table.py
+
+study: $(VENV)/ready   ## outcome against process supervision, fixed against learning judge; about forty minutes
+	$(BIN)/python benchmarks/process_supervision.py
+	$(BIN)/python benchmarks/iterative.py
 
 .bench/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .bench

@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from scoreline.config.launch import train
+    from scoreline.config.run import Judge as Judge
     from scoreline.config.run import Run as Run
     from scoreline.environments.prompts import Data as Data
     from scoreline.environments.rewards import RewardSpec as RewardSpec
+    from scoreline.environments.steps import Splitter as Splitter
     from scoreline.models.policy import Model as Model
     from scoreline.objectives.objective import Objective as Objective
     from scoreline.objectives.zoo import (
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
         rloo as rloo,
     )
     from scoreline.rollout.engine import Sampling as Sampling
+    from scoreline.train.iterate import Reference as Reference
+    from scoreline.train.iterate import Rounds as Rounds
     from scoreline.train.plan import Plan as Plan
 
     launch = train
@@ -49,12 +53,16 @@ if TYPE_CHECKING:
 _ZOO = ("naive", "actor_critic", "ppo_clip", "ppo", "grpo", "rloo", "dr_grpo", "dapo")
 _HOMES = {
     "Run": "scoreline.config.run",
+    "Judge": "scoreline.config.run",
     "Data": "scoreline.environments.prompts",
     "RewardSpec": "scoreline.environments.rewards",
+    "Splitter": "scoreline.environments.steps",
     "Model": "scoreline.models.policy",
     "Objective": "scoreline.objectives.objective",
     "Sampling": "scoreline.rollout.engine",
     "Plan": "scoreline.train.plan",
+    "Reference": "scoreline.train.iterate",
+    "Rounds": "scoreline.train.iterate",
     **dict.fromkeys(_ZOO, "scoreline.objectives.zoo"),
 }
 

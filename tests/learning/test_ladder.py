@@ -33,6 +33,14 @@ def test_the_recipe_learns(tmp_path: Path, name: str, least: float) -> None:
 
 
 @pytest.mark.learning
+@pytest.mark.parametrize("name", ["grpo_steps", "ppo_steps"])
+def test_rewards_on_steps_and_answers_learn(tmp_path: Path, name: str) -> None:
+    found = learned(RECIPES / "laptop" / f"{name}.toml", tmp_path, "train.steps=30")
+    assert found["before"]["avg@k"]["mean"] <= 0.55
+    assert found["after"]["avg@k"]["mean"] >= 0.9
+
+
+@pytest.mark.learning
 def test_the_quickstart_reaches_its_promise(tmp_path: Path) -> None:
     found = learned(RECIPES / "quickstart.toml", tmp_path, "seed=1")
     assert found["before"]["avg@k"]["mean"] <= 0.55

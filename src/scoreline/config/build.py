@@ -60,18 +60,29 @@ class Built:
 
 def build(run: Run, memory: Path | None = None) -> Built:
     """Load, check and join everything. Nothing is trained or written yet; judges will remember in `memory`."""
-    objective = completed(run)
-    data = load(run.data)
-    held_out = data.held_out[: run.eval.prompts]
-    policy = load_policy(run.model)
-    jury = load_jury(run, memory)
+    objective, data = completed(run), load(run.data)
+    policy, jury = load_policy(run.model), load_jury(run, memory)
     scorer = Scorer(run.reward, judges=jury.functions(), steps=run.step_reward, none=run.steps.none)
     scorer.check(data.train)
-    engine = LocalEngine(policy, max_rows=run.engine_rows)
-    segmenter = make_segmenter(run, policy)
-    sampler = Sampler(engine, scorer, policy.text.decode, segmenter)
-    prompts = encode(policy, data.train, run)
-    collector = Collector(
+    engine, segmenter = LocalEngine(policy, max_rows=run.engine_rows), make_segmenter(run, policy)
+    sampler, prompts = Sampler(engine, scorer, policy.text.decode, segmenter), encode(policy, data.train, run)
+    learner = make_learner(run, objective, policy)
+    warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance)
+    collector = make_collector(run, objective, sampler, prompts)
+    parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
+    evaluator, truth = make_evaluator(run, policy, sampler, jury, data.held_out[: run.eval.prompts])
+    checker = checker_for(run)
+    if checker is not None:
+        checker.check(data.train)
+    own = jury.loaded.get(OWN)
+    apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
+    owners = tuple(owner for owner in (scorer, segmenter, truth, checker) if owner is not None)
+    return Built(parts, evaluator, policy, learner, jury, apprentice, owners)
+
+
+def make_collector(run: Run, objective: Objective, sampler: Sampler, prompts: Sequence[Encoded]) -> Collector:
+    """The source of rollouts."""
+    return Collector(
         sampler,
         prompts,
         run.sampling,
@@ -80,17 +91,6 @@ def build(run: Run, memory: Path | None = None) -> Built:
         seed=run.seed,
         resample_rounds=0 if objective.resample is None else objective.resample.rounds,
     )
-    learner = make_learner(run, objective, policy)
-    warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance)
-    parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
-    evaluator, truth = make_evaluator(run, policy, sampler, jury, held_out)
-    checker = checker_for(run)
-    if checker is not None:
-        checker.check(data.train)
-    own = jury.loaded.get(OWN)
-    apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
-    owners = tuple(owner for owner in (scorer, segmenter, truth, checker) if owner is not None)
-    return Built(parts, evaluator, policy, learner, jury, apprentice, owners)
 
 
 def make_segmenter(run: Run, policy: Policy) -> Segmenter | None:
