@@ -25,8 +25,8 @@ def refusal(tmp_path: Path, text: str, *overrides: str, schema: type = Run) -> s
     [
         ("trian = 3", ["Unknown key trian", "trian = 3, from recipe.toml", "did you mean 'train'?"]),
         ("[train]\nlearning_rat = 0.1", ["Unknown key train.learning_rat", "0.1", "did you mean 'learning_rate'?"]),
-        ("steps = 3", ["Unknown key steps", "did you mean 'train.steps'?"]),
-        ("every = 3", ["did you mean 'eval.every' or 'checkpoint.every'?"]),
+        ("steps = 3", ["steps is a table", "steps = 3, from recipe.toml", "did you mean 'train.steps'?"]),
+        ("every = 3", ["did you mean 'reference.every' or 'eval.every' or 'checkpoint.every'?"]),
         ("[objective.kl]\nbta = 1.0", ["Unknown key objective.kl.bta", "did you mean 'beta'?"]),
         ("[objective.kl.adapt]\ntarge = 1.0", ["Unknown key objective.kl.adapt.targe", "did you mean 'target'?"]),
         ('[[reward]]\nfunction = "boxed"\nwieght = 1.0', ["Unknown key reward.0.wieght", "did you mean 'weight'?"]),

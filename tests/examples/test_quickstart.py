@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 import scoreline as sl
 from scoreline.cli import app
+from scoreline.config.judge import JudgeRun
+from scoreline.config.label import LabelRun
 from scoreline.config.load import load
 from scoreline.config.run import Eval, Run, SftRun
 from scoreline.environments.rewards import Scorer
@@ -22,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "docs" / "quickstart.md").read_text("utf-8"), re.M | re.S)
 FILES = {text.split()[1]: text for kind, text in BLOCKS if kind in ("toml", "python") and text.startswith("# ")}
 COMMANDS = [line for kind, text in BLOCKS if kind == "" for line in text.splitlines() if line.startswith("scoreline ")]
+
+SCHEMAS: dict[str, type] = {"sft": SftRun, "reward-model": JudgeRun, "label": LabelRun}
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +55,7 @@ def test_the_recipes_and_values_load(command):
     _, verb, *arguments = shlex.split(command)
     said = [word for word in arguments if not word.startswith("-") and (".toml" in word or "=" in word)]
     overrides = [word for word in said if "=" in word]
-    load(SftRun if verb == "sft" else Run, [Path(word) for word in said if word not in overrides], overrides)
+    load(SCHEMAS.get(verb, Run), [Path(word) for word in said if word not in overrides], overrides)
 
 
 def test_the_reward_scores():

@@ -83,7 +83,7 @@ def run(model: str, folder: Path, algorithm: str) -> Run:
 def in_rounds(plain: Run, algorithm: str) -> Run:
     """The same steps as three rounds with a judge."""
     kind, asked = ITERATIVE[algorithm], RewardSpec("judge")
-    right = (RewardSpec("format_match", options={"pattern": "[0-4]"}),)
+    right = (RewardSpec("format_match", options={"pattern": "[05]"}),)
     return replace(
         plain,
         reward=(asked,) if kind == "outcome" else (),

@@ -112,6 +112,9 @@ def _build(kind: type, value: Any, tables: Sequence[Said], at: str) -> Any:
         if key not in known:
             address = _join(at, key)
             raise ConfigError(f"Unknown key {address}.", got=one.at(address), todo=_nearest(kind, hints, key))
+        if parts(hints[key]) and isinstance(one.value, int | float) and _deeper(kind, hints, key):
+            address = _join(at, key)
+            raise ConfigError(f"{address} is a table.", got=one.at(address), todo=_nearest(kind, hints, key))
     values: dict[str, Any] = {}
     for name, field in known.items():
         layers = [one for key, one in said if key == name]
@@ -205,10 +208,15 @@ def _words(choice: Any) -> str:
 def _nearest(kind: type, hints: Mapping[str, Any], key: str) -> str:
     """The key as it is spelt in this table, or the same key one table further in."""
     names = [field.name for field in fields(kind)]
-    deeper = [f"{name}.{key}" for name in names for part in parts(hints[name]) if key in (f.name for f in fields(part))]
-    if deeper:
+    if deeper := _deeper(kind, hints, key):
         return f"did you mean {' or '.join(map(repr, deeper))}?"
     return suggest(key, names) if names else f"leave it out: {kind.__name__} takes no values"
+
+
+def _deeper(kind: type, hints: Mapping[str, Any], key: str) -> list[str]:
+    """Addresses of this key one table further in."""
+    names = [field.name for field in fields(kind)]
+    return [f"{name}.{key}" for name in names for part in parts(hints[name]) if key in (f.name for f in fields(part))]
 
 
 def _wrong(what: str, said: Said, at: str, choices: str) -> ConfigError:
