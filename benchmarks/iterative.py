@@ -51,8 +51,8 @@ def summarise(folder: Path, compared: list[study.Arm], seeds: list[int]) -> str:
         curves = {name: [study.curve(run, measure) for run in each] for name, each in runs.items()}
         bands = {name: study.band(each, end=end) for name, each in curves.items()}
         facts[title] = curves
-        if measure != "judged":
-            study.draw(bands, out / f"iterative_{measure.replace('@', '_')}.svg", ylabel=title)
+        if measure == "avg@k":
+            study.draw(bands, out / "iterative.svg", ylabel=title)
         texts += [f"{title}, by sampled tokens", "", quarters(bands), ""]
     texts += ["the judge, round by round (mean over seeds)", "", by_round(runs["iterative"])]
     facts["rounds"] = {run.name: study.rows(run, "rounds.jsonl") for run in runs["iterative"]}

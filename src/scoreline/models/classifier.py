@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreline.models.device import Precision, autocast
+from scoreline.models.policy import recomputing
 from scoreline.models.text import Text
 
 Ids = tuple[int, ...]
@@ -64,7 +65,7 @@ class Classifier:
         ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=self.device)
         lengths = torch.tensor([[len(row)] for row in rows], device=self.device)
         present = torch.arange(width, device=self.device) < lengths
-        with autocast(self.device, self.precision), self._recomputing():
+        with autocast(self.device, self.precision), recomputing(self.model):
             logits: Tensor = self.model(input_ids=ids, attention_mask=present.long()).logits
         return logits.float()
 
@@ -85,15 +86,3 @@ class Classifier:
         finally:
             for config, kept in zip(configs, usual, strict=True):
                 config.pad_token_id = kept
-
-    @contextmanager
-    def _recomputing(self) -> Iterator[None]:
-        # Gradient checkpointing wants layers in training mode; all else stays in evaluation mode, without dropout.
-        layers = [m for m in self.model.modules() if getattr(m, "gradient_checkpointing", False)]
-        for layer in layers if torch.is_grad_enabled() else []:
-            layer.training = True
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.training = False

@@ -58,7 +58,7 @@ class Policy:
 
     def states(self, batch: Batch) -> Float[Tensor, "n s d"]:
         """The hidden states s_0 .. s_t before each answer token and after the last one: [n, t + 1, d]."""
-        with self._recomputing():
+        with recomputing(self.model):
             return answer_states(self.model.base_model, batch, packed=self.packs)
 
     def logprobs(
@@ -87,19 +87,6 @@ class Policy:
         """An ordinary Hugging Face folder, which `AutoModelForCausalLM.from_pretrained` loads."""
         self.model.save_pretrained(folder, safe_serialization=True)
         self.text.tokenizer.save_pretrained(folder)
-
-    @contextmanager
-    def _recomputing(self) -> Iterator[None]:
-        # The library's layers recompute only in training mode, and refuse a cache then. Dropout must stay off, so the
-        # mode is set on these layers alone, for passes that will be differentiated.
-        layers = [m for m in self.model.modules() if getattr(m, "gradient_checkpointing", False)]
-        for layer in layers if torch.is_grad_enabled() else []:
-            layer.training = True
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.training = False
 
     def _own_logprobs(
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
@@ -132,6 +119,23 @@ def recompute_activations(model: Any) -> None:
     """Gradient checkpointing: keep each layer's input only, and compute the layer again in the backward pass."""
     newer = getattr(model, "activation_checkpointing_enable", None)  # its name in newer releases
     (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+@contextmanager
+def recomputing(model: Any) -> Iterator[None]:
+    """Layers that checkpoint their activations are in training mode, for passes that will be differentiated.
+
+    The library's layers recompute only in that mode, and refuse a cache then. All else stays in evaluation mode:
+    dropout must stay off.
+    """
+    layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+    for layer in layers if torch.is_grad_enabled() else []:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def token_logprobs(

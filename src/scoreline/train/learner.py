@@ -19,9 +19,10 @@ from scoreline.models.loading import load_causal_lm
 from scoreline.models.policy import Policy
 from scoreline.objectives.objective import Loss, Objective, PolicyOutput
 from scoreline.train.collate import trim, untrim
+from scoreline.train.supervised import restore_state, save_state
 from scoreline.types import Batch, Metrics
 
-REFERENCE = "reference.safetensors"
+OPTIMIZER, REFERENCE = "optimizer.safetensors", "reference.safetensors"
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,7 @@ class LocalLearner:
             self.critic.save(folder)
         if self.reference is not None and self.refreshed:
             save_file(dict(self.reference.model.named_parameters()), folder / REFERENCE)
-        states = self.optimizer.state_dict()["state"]
-        flat = {f"{i}.{key}": value.contiguous() for i, entry in states.items() for key, value in entry.items()}
-        save_file(flat, folder / "optimizer.safetensors")
+        save_state(self.optimizer, folder / OPTIMIZER)
 
     def restore(self, folder: Path) -> None:
         """Exactly the state that `save` wrote."""
@@ -150,11 +149,7 @@ class LocalLearner:
             for name, parameter in self.reference.model.named_parameters():
                 parameter.data.copy_(saved[name])
             self.refreshed = True
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in load_file(folder / "optimizer.safetensors").items():
-            index, key = name.split(".", 1)
-            states.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        restore_state(self.optimizer, folder / OPTIMIZER)
 
     def _backward(self, batch: Batch, beta: float | None) -> Metrics:
         totals: Counter[str] = Counter()
