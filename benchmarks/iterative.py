@@ -8,7 +8,6 @@ docs/results/iterative.{json,md,svg}.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -83,19 +82,5 @@ def by_round(runs: list[Path]) -> str:
     return study.table(["round", *names], lines)
 
 
-def main() -> None:
-    """Prepare, train, compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/iterative_study"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2)
-    told = parser.parse_args()
-    folder = told.folder.resolve()
-    prepare(folder)
-    compared = arms(folder)
-    study.train_all(compared, told.seeds, folder, told.jobs)
-    print(summarise(folder, compared, told.seeds))
-
-
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, arms, prepare, summarise, folder="runs/iterative_study", seeds=[0, 1, 2])

@@ -8,7 +8,6 @@ Curves are compared at equal sampled tokens. Writes docs/results/process_supervi
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -67,19 +66,5 @@ def last(band: study.Band) -> list[str]:
     return [f"{band.mean[-1]:.3f}", f"[{band.low[-1]:.3f}, {band.high[-1]:.3f}]"]
 
 
-def main() -> None:
-    """Prepare, train, compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/process_supervision"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--jobs", type=int, default=2)
-    told = parser.parse_args()
-    folder = told.folder.resolve()
-    prepare(folder)
-    compared = arms(folder)
-    study.train_all(compared, told.seeds, folder, told.jobs)
-    print(summarise(folder, compared, told.seeds))
-
-
 if __name__ == "__main__":
-    main()
+    study.main(__doc__, arms, prepare, summarise, folder="runs/process_supervision", seeds=[0, 1, 2, 3, 4])

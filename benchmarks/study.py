@@ -5,12 +5,13 @@ Every run is a process of its own on one thread, `--jobs` of them at a time. A f
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,3 +138,25 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def shown(values: Sequence[float]) -> str:
     """`0.512 [0.480, 0.544]`."""
     return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values))
+
+
+def main(
+    doc: str,
+    arms: Callable[[Path], list[Arm]],
+    prepare: Callable[[Path], None],
+    summarise: Callable[[Path, list[Arm], list[int]], str],
+    *,
+    folder: str,
+    seeds: Sequence[int],
+) -> None:
+    """Prepare, train, compare, as the command line says."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path(folder))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    parser.add_argument("--jobs", type=int, default=2)
+    told = parser.parse_args()
+    place = told.folder.resolve()
+    prepare(place)
+    compared = arms(place)
+    train_all(compared, told.seeds, place, told.jobs)
+    print(summarise(place, compared, told.seeds))

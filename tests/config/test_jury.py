@@ -17,7 +17,7 @@ from scoreline.config.run import Checkpoint, Eval, Judge, Run
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec
 from scoreline.environments.steps import Splitter
-from scoreline.errors import ConfigError
+from scoreline.errors import ConfigError, RewardError
 from scoreline.models.heads import Kind
 from scoreline.models.judges import make_judge
 from scoreline.models.policy import Model
@@ -69,6 +69,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a judge that nothing corrects": (
         "nothing checks them",
         {"reward": ASKED, "judge": Judge("outcome"), "rounds": Rounds(2), "eval": Eval(prompts=0)},
+    ),
+    "a step checker for a judge of answers": (
+        "a step checker makes none",
+        {
+            "reward": ASKED,
+            "judge": Judge("outcome", step_checker=(RewardSpec("arithmetic_steps"),)),
+            "rounds": Rounds(2),
+        },
     ),
     "steps without what is right": ("nothing says whether", {"step_reward": ASKED, "eval": Eval(prompts=6)}),
 }
@@ -122,6 +130,15 @@ def test_judge_and_checker_add_up_with_their_weights(model: Path, tmp_path: Path
             assert rollout.reward.total == pytest.approx(right + 0.5 * judged)
     finally:
         built.close()
+
+
+def test_held_out_questions_without_a_column_are_refused_before_the_first_step(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"prompt": "1+2=", "answer": "3"}\n', encoding="utf-8")
+    (tmp_path / "test.jsonl").write_text('{"prompt": "2+2="}\n', encoding="utf-8")
+    data = Data(source=str(tmp_path / "train.jsonl"), held_out_source=str(tmp_path / "test.jsonl"))
+    rewards = (RewardSpec("arithmetic_answer"),)
+    with pytest.raises(RewardError, match="held_out:0"):
+        build(run(model, tmp_path, data=data, reward=rewards, eval=Eval(prompts=4)))
 
 
 def test_the_judge_learns_between_rounds_and_its_old_words_are_forgotten(model: Path, tmp_path: Path) -> None:

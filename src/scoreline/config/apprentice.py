@@ -51,6 +51,13 @@ def make_apprentice(
     told = run.judge
     if told is None or not learns(run):
         return None
+    if judge.kind == "outcome" and told.step_checker:
+        raise ConfigError(
+            "A judge of whole answers learns from pairs, and a step checker makes none.",
+            got=f"judge.path={told.path!r} with {len(told.step_checker)} [[judge.step_checker]]",
+            accepted="[[judge.checker]], which says which answer is right",
+            todo="remove [[judge.step_checker]], or name a judge of steps.",
+        )
     loads = load_pairs if judge.kind == "outcome" else load_labelled
     replay = Replay(loads(told.history) if told.history else (), share=told.replay, seed=run.seed)
     lesson: Lesson
@@ -69,5 +76,13 @@ def make_teacher(run: Run, told: Judge, kind: str, training: Sampler, policy: Po
     sampler = Sampler(training.engine, checker, decode, training.segment if kind == "process" else None)
     if kind == "outcome":
         return PairTeacher(sampler, run.sampling, answers, right_at=right_at, most=told.most, seed=run.seed)
-    shepherd = Shepherd(training.engine, checker, decode, run.sampling, told.continuations, right_at=right_at)
+    shepherd = Shepherd(
+        training.engine,
+        checker,
+        decode,
+        run.sampling,
+        told.continuations,
+        right_at=right_at,
+        context=policy.context,
+    )
     return StepTeacher(sampler, run.sampling, answers, None if told.step_checker else shepherd, right_at=right_at)

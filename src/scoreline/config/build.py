@@ -63,14 +63,15 @@ def build(run: Run, memory: Path | None = None) -> Built:
     objective, data = completed(run), load(run.data)
     policy, jury = load_policy(run.model), load_jury(run, memory)
     scorer = Scorer(run.reward, judges=jury.functions(), steps=run.step_reward, none=run.steps.none)
-    scorer.check(data.train)
+    held_out = data.held_out[: run.eval.prompts]
+    scorer.check((*data.train, *held_out))
     engine, segmenter = LocalEngine(policy, max_rows=run.engine_rows), make_segmenter(run, policy)
     sampler, prompts = Sampler(engine, scorer, policy.text.decode, segmenter), encode(policy, data.train, run)
     learner = make_learner(run, objective, policy)
     warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance)
     collector = make_collector(run, objective, sampler, prompts)
     parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
-    evaluator, truth = make_evaluator(run, policy, sampler, jury, data.held_out[: run.eval.prompts])
+    evaluator, truth = make_evaluator(run, policy, sampler, jury, held_out)
     checker = checker_for(run)
     if checker is not None:
         checker.check(data.train)
@@ -209,7 +210,7 @@ def scorer_for(specs: Sequence[RewardSpec], model: Model, *, steps: Sequence[Rew
 
 def encode(policy: Policy, prompts: Sequence[Prompt], run: Run) -> list[Encoded]:
     """Every prompt as tokens, checked against the model's context before the first step."""
-    room = context(policy) - run.sampling.max_completion_length
+    room = policy.context - run.sampling.max_completion_length
     encoded = [Encoded(prompt, policy.text.encode(prompt)) for prompt in prompts]
     fits = [e for e in encoded if len(e.ids) <= room]
     if len(fits) < len(encoded) and run.overlong == "error":
@@ -219,11 +220,6 @@ def encode(policy: Policy, prompts: Sequence[Prompt], run: Run) -> list[Encoded]
     if not fits:
         raise overlong(encoded, room, run.sampling)
     return fits
-
-
-def context(policy: Policy) -> int:
-    """Tokens that the model can attend to, question and answer together."""
-    return int(getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
 def overlong(encoded: Sequence[Encoded], room: int, sampling: Sampling) -> DataError:

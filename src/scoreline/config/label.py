@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from scoreline.config.build import context, encode, scorer_for
+from scoreline.config.build import encode, scorer_for
 from scoreline.config.dump import dump
 from scoreline.config.launch import claim, describe_environment, resolve_model
 from scoreline.config.recipe import read
@@ -183,7 +183,7 @@ def make_teacher(run: LabelRun, policy: Policy, scorer: Scorer, segmenter: Segme
     if run.kind == "pairs":
         return PairTeacher(Sampler(engine, scorer, decode), run.sampling, n, run.right_at, run.most, run.seed)
     shepherd = Shepherd(
-        engine, scorer, decode, run.sampling, run.continuations, run.labels, run.right_at, context(policy)
+        engine, scorer, decode, run.sampling, run.continuations, run.labels, run.right_at, policy.context
     )
     by = shepherd if run.by == "continuations" else None
     return StepTeacher(Sampler(engine, scorer, decode, segmenter), run.sampling, n, by, run.right_at, run.steps.none)

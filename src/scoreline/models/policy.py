@@ -56,6 +56,11 @@ class Policy:
         """The context in which its forward passes run."""
         return autocast(self.device, self.precision)
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model can attend to, question and answer together; 2^30 when its configuration says none."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
     def states(self, batch: Batch) -> Float[Tensor, "n s d"]:
         """The hidden states s_0 .. s_t before each answer token and after the last one: [n, t + 1, d]."""
         with recomputing(self.model):

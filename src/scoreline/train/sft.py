@@ -52,7 +52,7 @@ def finetune(policy: Policy, examples: Sequence[Example], config: SFT, *, seed: 
     global generator, which dropout uses. Raises `DataError` for no examples or one that is too long, and
     `DivergenceError` after `max_bad_steps` steps in a row that could not be applied.
     """
-    rows = tokenise(policy.text, examples, min(config.max_length, context_length(policy)))
+    rows = tokenise(policy.text, examples, min(config.max_length, policy.context))
     parameters = list(policy.model.parameters())
     torch.manual_seed(seed)
 
@@ -79,11 +79,6 @@ def tokenise(text: Text, examples: Sequence[Example], limit: int) -> list[Row]:
                 todo="shorten or remove the example, or raise sft.max_length",
             )
     return rows
-
-
-def context_length(policy: Policy) -> int:
-    """Tokens that the model's positions reach; unbounded when its configuration names no limit."""
-    return int(getattr(policy.model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
 def accumulate(policy: Policy, batch: Sequence[Row], micro_batch_size: int) -> Metrics:
