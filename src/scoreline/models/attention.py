@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from scoreline.models.sharing import Prefill, Step, attend_prompts, attend_step
 from scoreline.types import Batch
 
 NAME = "scoreline"
@@ -90,11 +91,15 @@ def attend(
     key: Float[Tensor, "b k l e"],
     value: Float[Tensor, "b k l e"],
     attention_mask: Tensor | None,
-    layout: Layout | None = None,
+    layout: Layout | Prefill | Step | None = None,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention over packed tokens: prompts to themselves, answers to their prompt and to themselves."""
+    if isinstance(layout, Step):
+        return attend_step(module, query, key, value, layout, scaling)
+    if isinstance(layout, Prefill):
+        return attend_prompts(module, query, key, value, layout, scaling)
     if layout is None:
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs

@@ -1,117 +1,263 @@
-"""Decoding of many answers token by token, through transformers' cache classes: one prefill a prompt."""
+"""Decoding of many answers token by token. Prompts are computed once; answers leave when they end, and others enter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import DynamicCache
-from transformers.cache_utils import Cache, DynamicLayer
 
-from scoreline.models.attention import plain_attention
 from scoreline.models.policy import Policy
+from scoreline.models.sharing import Held, Prefill, Step, seated, visible, widened
+
+ROOM = 64
+"""Tokens by which the room for answers grows: what is masked in it is computed all the same."""
+STRIDE = 32
+"""What the width of prompts is rounded up to where layers are compiled."""
+PREFILL_TOKENS = 8192
+"""Prompt tokens, padding included, that go through the model at once."""
 
 
-class ReservedLayer(DynamicLayer):
-    """Keys and values in memory reserved for the whole answer, so that a step copies one token and not the past."""
+class Decoder(Protocol):
+    """Answers in flight, n of them. `logits` [n, v] are those of the next token of each."""
 
-    def __init__(self, capacity: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.capacity = capacity
-        self.room_keys: Tensor
-        self.room_values: Tensor
+    logits: Float[Tensor, "n v"]
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write behind what is there and return views of all of it."""
-        past = self.get_seq_length()
-        end = past + key_states.shape[-2]
-        if past == 0:
-            self.lazy_initialization(key_states, value_states)
-            self.room_keys = reserve(key_states, self.capacity)
-            self.room_values = reserve(value_states, self.capacity)
-        self.room_keys[:, :, past:end] = key_states
-        self.room_values[:, :, past:end] = value_states
-        self.keys, self.values = self.room_keys[:, :, :end], self.room_values[:, :, :end]
-        return self.keys, self.values
+    @property
+    def open(self) -> bool:
+        """Whether more answers may enter now."""
+        ...
 
-    def pick(self, rows: Tensor) -> None:
-        """Keep these rows, which may repeat."""
-        assert self.keys is not None
-        assert self.values is not None
-        end = self.get_seq_length()
-        self.room_keys = reserve(self.keys, self.capacity, rows)
-        self.room_values = reserve(self.values, self.capacity, rows)
-        self.keys, self.values = self.room_keys[:, :, :end], self.room_values[:, :, :end]
-
-
-def reserve(states: Tensor, capacity: int, rows: Tensor | None = None) -> Tensor:
-    """[n, h, l, d] -> [n, h, capacity, d], with the rows picked and the first l places filled."""
-    picked = states if rows is None else states[rows]
-    room = picked.new_empty(picked.shape[0], picked.shape[1], capacity, picked.shape[3])
-    room[:, :, : picked.shape[2]] = picked
-    return room
-
-
-class Decoder:
-    """Answers in flight. `logits` [n, v] are those of the next token of each row."""
-
-    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], *, budget: int) -> None:
-        self.policy = policy
-        self.lengths = torch.tensor([len(p) for p in prompts], device=policy.device)
-        width = int(self.lengths.max())
-        self.cache = make_cache(policy.model, capacity=width + budget)
-        self.seen = torch.zeros(len(prompts), width + budget, dtype=torch.long, device=policy.device)
-        self.seen[:, :width] = torch.arange(width, device=policy.device)[None] >= width - self.lengths[:, None]
-        self.seen[:, width:] = 1
-        self.padded = bool((self.lengths != width).any())
-        self.filled = 0
-        pad = policy.text.pad_id
-        tokens = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=policy.device)
-        self.logits = self._forward(tokens, (self.seen[:, :width].cumsum(1) - 1).clamp(min=0))
+    def admit(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        """Begin an answer to each of these prompts, which may repeat, behind the answers in flight."""
+        ...
 
     def pick(self, rows: Int[Tensor, " m"]) -> None:
-        """Go on with these rows, which may repeat: fan a prompt out into its group, or drop answers that ended."""
-        for layer in self.cache.layers:
-            if isinstance(layer, ReservedLayer):
-                layer.pick(rows)
-            else:
-                layer.batch_select_indices(rows)  # type: ignore[union-attr]
+        """Go on with these answers alone."""
+        ...
+
+    def step(self, tokens: Int[Tensor, " n"]) -> None:
+        """Append one token to every answer and compute the next logits."""
+        ...
+
+    def close(self) -> None:
+        """Free what the model holds for it."""
+        ...
+
+
+def make_decoder(policy: Policy, budget: int) -> Decoder:
+    """The decoder with shared prompts where the model allows it, the library's own cache elsewhere."""
+    return SharedDecoder(policy, budget) if policy.packs else CachedDecoder(policy)
+
+
+class SharedDecoder:
+    """Each distinct prompt has a seat: its keys and values, read by all of its answers. Axis q: seats.
+
+    Where layers are compiled, shapes are rounded up, so that few of them are ever seen: rows that nobody asked for are
+    computed along, behind the `count` answers in flight.
+    """
+
+    def __init__(self, policy: Policy, budget: int) -> None:
+        self.policy, self.budget, device = policy, budget, policy.device
+        self.compiled = policy.compiled
+        self.seats: dict[tuple[int, ...], int] = {}
+        self.held: dict[nn.Module, Held] = {}
+        self.last = torch.empty(0, device=device)  # [q, d] the state that each prompt's first answer token comes from
+        self.asked, self.seat, self.written = (torch.zeros(0, dtype=torch.long, device=device) for _ in range(3))
+        self.count = self.longest = self.most = 0
+        self.logits = torch.empty(0, policy.vocabulary, device=device)
+        self.unused = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=device)  # a mask that nothing reads
+
+    @property
+    def open(self) -> bool:
+        """Always: answers are independent of one another."""
+        return True
+
+    def admit(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        """Prompts that have no seat yet are computed; their answers start with nothing of their own."""
+        self._take(torch.arange(self.count, device=self.policy.device))
+        self._vacate()
+        for chunk in chunks([prompt for prompt in dict.fromkeys(prompts) if prompt not in self.seats]):
+            self._prefill(chunk)
+        seat = torch.tensor([self.seats[prompt] for prompt in prompts], device=self.policy.device)
+        self.seat, self.written = torch.cat([self.seat, seat]), torch.cat([self.written, torch.zeros_like(seat)])
+        for held in self.held.values():
+            held.keys, held.values = (grown(x, len(self.seat)) for x in (held.keys, held.values))
+        self.logits = torch.cat([self.logits, self.policy.logits(self.last)[seat]])
+        self.most = 0
+        self.pick(torch.arange(len(self.seat), device=seat.device))
+
+    def pick(self, rows: Int[Tensor, " m"]) -> None:
+        """The others' keys and values are dropped."""
+        self.count, self.logits = len(rows), self.logits[rows]
+        short = self._size(len(rows)) - len(rows)
+        self._take(torch.cat([rows, rows[:1].expand(short)]))
+        if self.count:
+            self._arrange()
+
+    def step(self, tokens: Int[Tensor, " n"]) -> None:
+        """One forward pass of one token an answer. One that has its budget and has not left stays there."""
+        if self.longest == self.room < self.budget:
+            self._widen(min(self.room + ROOM, self.budget) if self.compiled is None else self.room + ROOM)
+        written = self.written.clamp(max=self.budget - 1)
+        bias = torch.cat([self.seen, visible(written + 1, self.room)], -1)
+        told = Step(self.rows, written, self.members, self.home, bias)
+        positions, tokens = self.asked[self.seat] + written, pad(tokens, (0, len(self.seat) - self.count))
+        with self._compiling():
+            states = self._forward(tokens[:, None], positions[:, None], told)
+        self.logits = self.policy.logits(states[: self.count, 0])
+        self.written, self.longest = written + 1, min(self.longest + 1, self.budget)
+
+    def close(self) -> None:
+        """The model's modules forget the keys and values."""
+        for module in self.held:
+            del module.held
+        self.held = {}
+
+    @property
+    def room(self) -> int:
+        """Tokens of an answer that there is memory for."""
+        return next(iter(self.held.values())).keys.shape[2]
+
+    def _forward(self, tokens: Tensor, positions: Tensor, told: Prefill | Step) -> Tensor:
+        out = self.policy.model.base_model(
+            input_ids=tokens, position_ids=positions, attention_mask=self.unused, use_cache=False, layout=told
+        )
+        states: Tensor = out.last_hidden_state
+        return states
+
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.policy.device)
+        width, prefill = int(lengths.max()), Prefill({})
+        tokens = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=lengths.device)
+        positions = torch.arange(width, device=lengths.device)[None].expand_as(tokens)
+        states = self._forward(tokens, positions, prefill)
+        last = states[torch.arange(len(prompts), device=lengths.device), lengths - 1]
+        self.seats |= {prompt: len(self.seats) + i for i, prompt in enumerate(prompts)}
+        self.last = torch.cat([self.last, last]) if len(self.last) else last
+        self.asked = torch.cat([self.asked, lengths])
+        for module, (keys, values) in prefill.kept.items():
+            self._hold(module, keys, values)
+
+    def _hold(self, module: Any, keys: Tensor, values: Tensor) -> None:
+        held = self.held.get(module)
+        if held is None:
+            room = ROOM if self.compiled is not None else min(ROOM, self.budget)
+            own = (x.new_zeros(len(self.seat), x.shape[1], room, x.shape[3]) for x in (keys, values))
+            module.held = self.held[module] = Held(keys[:0], values[:0], *own)
+            held = self.held[module]
+        width = max(keys.shape[2], held.prompt_keys.shape[2])
+        width = width if self.compiled is None else -(-width // STRIDE) * STRIDE
+        held.prompt_keys = torch.cat([widened(held.prompt_keys, width), widened(keys, width)])
+        held.prompt_values = torch.cat([widened(held.prompt_values, width), widened(values, width)])
+
+    def _widen(self, room: int) -> None:
+        for held in self.held.values():
+            held.keys, held.values = widened(held.keys, room), widened(held.values, room)
+
+    def _take(self, rows: Tensor) -> None:
+        if len(rows) == len(self.seat) and bool((rows == torch.arange(len(rows), device=rows.device)).all()):
+            return
+        self.seat, self.written = self.seat[rows], self.written[rows]
+        for held in self.held.values():
+            held.keys, held.values = held.keys[rows], held.values[rows]
+
+    def _vacate(self) -> None:
+        """Prompts without an answer left give up their seats."""
+        kept, self.seat = self.seat.unique(return_inverse=True)
+        order = {old: new for new, old in enumerate(kept.tolist())}
+        self.seats = {prompt: order[seat] for prompt, seat in self.seats.items() if seat in order}
+        self.asked, self.last = self.asked[kept], self.last[kept]
+        for held in self.held.values():
+            held.prompt_keys, held.prompt_values = held.prompt_keys[kept], held.prompt_values[kept]
+
+    def _arrange(self) -> None:
+        self.rows = torch.arange(len(self.seat), device=self.seat.device)
+        self.longest = int(self.written.max())
+        seats, self.most = self._size(len(self.seats)), max(self.most, int(self.seat.bincount().max()))
+        self.members, self.home = seated(self.seat, seats, self._size(self.most))
+        for held in self.held.values():
+            held.prompt_keys, held.prompt_values = (grown(x, seats) for x in (held.prompt_keys, held.prompt_values))
+        self.seen = visible(self.asked[self.seat], next(iter(self.held.values())).prompt_keys.shape[2])
+
+    def _size(self, count: int) -> int:
+        return count if self.compiled is None or not count else 1 << (count - 1).bit_length()
+
+    def _compiling(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.compiled is None else self.compiled.on()
+
+
+class CachedDecoder:
+    """Decoding through the cache class that transformers chose for a model: sliding windows, linear attention and the
+    like keep their own kinds of state. Answers enter together; a prompt is computed once for all of its answers.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.logits = torch.empty(0, policy.vocabulary, device=policy.device)
+        self.cache: Any = None
+
+    @property
+    def open(self) -> bool:
+        """Only when nothing is in flight: the cache counts one length for all rows."""
+        return not len(self.logits)
+
+    def admit(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        """A new cache, filled with the distinct prompts and fanned out to their answers."""
+        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        device, width = self.policy.device, max(map(len, distinct))
+        self.cache = DynamicCache(config=self.policy.model.config)
+        self.lengths = torch.tensor([len(prompt) for prompt in distinct], device=device)
+        self.seen = (torch.arange(width, device=device)[None] >= width - self.lengths[:, None]).long()
+        tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in distinct], device=device)
+        self._forward(tokens, (self.seen.cumsum(1) - 1).clamp(min=0))
+        self.pick(torch.tensor([distinct[prompt] for prompt in prompts], device=device))
+
+    def pick(self, rows: Int[Tensor, " m"]) -> None:
+        """The library's caches copy the rows that stay."""
+        if len(rows):
+            for layer in self.cache.layers:
+                layer.batch_select_indices(rows)
         self.lengths, self.seen, self.logits = self.lengths[rows], self.seen[rows], self.logits[rows]
 
-    def step(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n v"]:
-        """Append one token to every row and compute the next logits."""
-        self.logits = self._forward(tokens[:, None], self.lengths[:, None])
+    def step(self, tokens: Int[Tensor, " n"]) -> None:
+        """One forward pass of one token an answer."""
+        self.seen = torch.cat([self.seen, torch.ones_like(self.seen[:, :1])], 1)
+        self._forward(tokens[:, None], self.lengths[:, None])
         self.lengths = self.lengths + 1
-        return self.logits
 
-    def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        self.filled += tokens.shape[1]
+    def close(self) -> None:
+        """Drop the cache."""
+        self.cache = None
+
+    def _forward(self, tokens: Tensor, positions: Tensor) -> None:
         out = self.policy.model.base_model(
             input_ids=tokens,
-            attention_mask=self._mask(tokens.shape[1]),
+            attention_mask=None if bool(self.seen.all()) else self.seen,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
         )
-        return self.policy.logits(out.last_hidden_state[:, -1])
-
-    def _mask(self, queries: int) -> Tensor | None:
-        if not self.padded:
-            return None
-        seen = self.seen[:, : self.filled]
-        if queries == 1 and isinstance(self.cache.layers[0], ReservedLayer):
-            return seen[:, None, None].bool()  # one mask for all layers; the library's own costs as much as a layer
-        return seen
+        self.logits = self.policy.logits(out.last_hidden_state[:, -1])
 
 
-def make_cache(model: Any, capacity: int) -> Cache:
-    """A cache with reserved memory where every layer is plain attention under sdpa; the library's own elsewhere.
+def chunks(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """The prompts in order, in parts of at most `PREFILL_TOKENS` padded tokens."""
+    part: list[tuple[int, ...]] = []
+    for prompt in prompts:
+        if part and (len(part) + 1) * max(map(len, [*part, prompt])) > PREFILL_TOKENS:
+            yield part
+            part = []
+        part.append(prompt)
+    if part:
+        yield part
 
-    Sliding windows, linear attention and other kinds of state keep the classes that the library chose for them.
-    """
-    if plain_attention(model):
-        return Cache(layers=[ReservedLayer(capacity) for _ in DynamicCache(config=model.config).layers])
-    return DynamicCache(config=model.config)
+
+def grown(x: Float[Tensor, "n k t e"], rows: int) -> Float[Tensor, "m k t e"]:
+    """Zeros for the rows that enter."""
+    return torch.cat([x, x.new_zeros(rows - len(x), *x.shape[1:])])

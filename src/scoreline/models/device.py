@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
+from torch import nn
 
 from scoreline.errors import ModelError
 
@@ -37,3 +39,21 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def lowered(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """Linear layers hold bf16 copies of their weights, cast once; the fp32 weights come back at the end.
+
+    The numbers are autocast's, which casts a weight again whenever its cache is empty, and in compiled code each time.
+    """
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)] if precision == "bf16" else []
+    whole = [linear.weight for linear in linears]
+    copies = {id(weight): weight.detach().to(torch.bfloat16) for weight in whole}
+    for linear, weight in zip(linears, whole, strict=True):
+        linear._parameters["weight"] = nn.Parameter(copies[id(weight)], requires_grad=False)
+    try:
+        yield
+    finally:
+        for linear, weight in zip(linears, whole, strict=True):
+            linear._parameters["weight"] = weight  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scoreline.errors import ModelError
 from scoreline.models.attention import allow_packing, packed_states
+from scoreline.models.compiling import CompiledLayers
 from scoreline.models.device import Precision, autocast, choose_device
 from scoreline.models.loading import load_causal_lm, load_tokenizer
 from scoreline.models.text import Text
@@ -51,6 +52,7 @@ class Policy:
         self.precision = precision
         self.head = splittable_head(self.model)
         self.packs = allow_packing(self.model)
+        self.compiled: CompiledLayers | None = None
 
     def compute(self) -> AbstractContextManager[object]:
         """The context in which its forward passes run."""
@@ -60,6 +62,11 @@ class Policy:
     def context(self) -> int:
         """Tokens that the model can attend to, question and answer together; 2^30 when its configuration says none."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+    @property
+    def vocabulary(self) -> int:
+        """v: the logits that the model gives for each token."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
 
     def states(self, batch: Batch) -> Float[Tensor, "n s d"]:
         """The hidden states s_0 .. s_t before each answer token and after the last one: [n, t + 1, d]."""
@@ -96,7 +103,7 @@ class Policy:
     def _own_logprobs(
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
     ) -> tuple[Tensor, Tensor]:
-        size = max(1, CHUNK_ELEMENTS // self.model.get_output_embeddings().weight.shape[0])
+        size = max(1, CHUNK_ELEMENTS // self.vocabulary)
         chunks = list(zip(states.split(size), tokens.split(size), strict=True))
         again = torch.is_grad_enabled() and len(chunks) > 1  # keep one chunk's logits at a time, compute them twice
 
