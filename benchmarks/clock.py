@@ -29,6 +29,7 @@ class Stopwatch:
         self.device = device
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.own: defaultdict[str, float] = defaultdict(float)
+        self.running: list[str] = []
         self._inside: list[float] = []
 
     def clear(self) -> None:
@@ -37,12 +38,16 @@ class Stopwatch:
         self.own.clear()
 
     def around(self, owner: Any, method: str, name: Callable[[], str]) -> None:
-        """From now on, count the seconds of this object's method under the name that it has when it is called."""
+        """From now on, count the seconds of this object's method under the name that it has when it is called.
+
+        `running` holds the names of what is being called, outermost first.
+        """
         inner = getattr(owner, method)
 
         @wraps(inner)
         def timed(*args: Any, **kwargs: Any) -> Any:
             counted, started = name(), now(self.device)
+            self.running.append(counted)
             self._inside.append(0.0)
             try:
                 return inner(*args, **kwargs)
@@ -52,6 +57,7 @@ class Stopwatch:
         setattr(owner, method, timed)
 
     def _note(self, name: str, spent: float) -> None:
+        self.running.pop()
         self.seconds[name] += spent
         self.own[name] += spent - self._inside.pop()
         if self._inside:
