@@ -117,7 +117,7 @@ def table(title: str, spent: dict[str, float]) -> str:
 
 def row(name: str, seconds: float, whole: float, text: str) -> str:
     """One line."""
-    return f"| {name} | {seconds:.3f} | {100 * seconds / whole:.0f} % | {text} |"
+    return f"| {name} | {seconds:.4f} | {100 * seconds / whole:.1f} % | {text} |"
 
 
 def operators(mine: Ours, number: int) -> list[dict[str, Any]]:

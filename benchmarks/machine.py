@@ -13,6 +13,7 @@ import torch
 
 from scoreline.models.device import choose_device
 
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
@@ -20,8 +21,9 @@ def machine(device: str) -> dict[str, Any]:
     """Machine, versions, date, and how busy the machine is. Without the path or the name of anybody."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "processor": processor(),
+        "instructions": instructions(),
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "torch_threads": torch.get_num_threads(),
@@ -44,7 +46,16 @@ def device(name: str) -> str:
 
 def processor() -> str:
     """The processor's name, where the system tells it."""
+    return told("model name") or platform.processor() or platform.machine()
+
+
+def instructions() -> list[str]:
+    """Which of the instructions that decide on the speed of products it has, where the system tells it."""
+    return [name for name in INSTRUCTIONS if name in told("flags").split()]
+
+
+def told(name: str) -> str:
+    """A line of Linux's description of the first processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = [text.partition(":")[2].strip() for text in lines if text.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    return next((text.partition(":")[2].strip() for text in lines if text.startswith(name)), "")

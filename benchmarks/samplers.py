@@ -159,9 +159,7 @@ def vllm(python: Path, task: Task, threads: int | None) -> Iterator[dict[str, Tu
     here = Path(__file__).resolve().parent / "vllm_side.py"
     told = {"model": task.workload.model, "precision": task.setup.precision, "answers": task.workload.answers}
     told |= {"budget": task.workload.budget, "prompts": task.prompts}
-    own = {"OMP_NUM_THREADS": str(threads or torch.get_num_threads()), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "2"} | given | own
+    environment = surroundings(threads or torch.get_num_threads())
     command = [str(python), str(here)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as child:
         version = ask(child, told)["version"]
@@ -177,11 +175,21 @@ def vllm(python: Path, task: Task, threads: int | None) -> Iterator[dict[str, Tu
                 child.stdin.close()
 
 
+def surroundings(threads: int) -> dict[str, str]:
+    """For vLLM: no process beside its own, as many cores as our side has threads, 2 GiB of cache on a CPU."""
+    own = {"OMP_NUM_THREADS": str(threads), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
+    if hasattr(os, "sched_getaffinity"):
+        own["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
+
+
 def ask(child: Any, told: dict[str, Any]) -> Any:
     """One line there, one line back."""
-    child.stdin.write(json.dumps(told) + "\n")
-    child.stdin.flush()
-    answer = child.stdout.readline()
+    answer = ""
+    if child.poll() is None:
+        child.stdin.write(json.dumps(told) + "\n")
+        child.stdin.flush()
+        answer = child.stdout.readline()
     if not answer:
         raise SystemExit("vLLM's process has ended; what it said is above.")
     return json.loads(answer)
