@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from speed_tables import machine_text, sections
 from speed_targets import Results, table
@@ -59,9 +60,9 @@ def page(results: Results, notes: str = "") -> str:
     return "\n\n".join(part.strip("\n") for part in [*parts, READING]) + "\n"
 
 
-def device(told: dict[str, dict[str, str]]) -> str:
+def device(told: Mapping[str, Any]) -> str:
     """What computed."""
-    return told["machine"]["device"]
+    return str(told["machine"]["device"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

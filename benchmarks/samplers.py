@@ -103,9 +103,9 @@ def scoreline(task: Task) -> Iterator[Turn]:
 
 def transformers_model(task: Task) -> Any:
     """The same weights, wholly in the precision that was asked for, with no token that ends an answer."""
-    model: Any = load_causal_lm(task.workload.model, dtype=TYPES[task.setup.precision], seed=SEED).to(task.setup.device)
+    model: Any = load_causal_lm(task.workload.model, dtype=TYPES[task.setup.precision], seed=SEED)
     model.generation_config.eos_token_id = None
-    return model
+    return model.to(task.setup.device)
 
 
 def settings(task: Task, **more: Any) -> GenerationConfig:

@@ -11,10 +11,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from command import child, common, prepare, write
 from figures import Versus, memory_table, modes_table, table, versus, warmup_line
+
+if TYPE_CHECKING:
+    from workload import TrlMode
 
 PROMPTS = {"tiny": (8, 32), "smollm2": (4,), "uneven": (4,)}
 """Prompts a step, one comparison each."""
@@ -50,7 +53,7 @@ def children(args: argparse.Namespace, prompts: int) -> dict[str, dict[str, floa
     return {"ours": child(__file__, {**told, "alone": "ours"}), **modes}
 
 
-def compare(args: argparse.Namespace, prompts: int, mode: str) -> tuple[Versus, dict[str, Any]]:
+def compare(args: argparse.Namespace, prompts: int, mode: TrlMode) -> tuple[Versus, dict[str, Any]]:
     """Time both sides in turn, print the table, and give back all of it."""
     from turns import alternate, make_setup
 
