@@ -1,16 +1,18 @@
-"""The arithmetic floor: what a step must multiply, at the rate at which this machine multiplies such matrices.
+"""The arithmetic floor: what a step must multiply and read, at the rates at which this machine does both.
 
-floor = sum over the model's matrices of FLOPs / rate
+floor = sampling + prompts + training
 
-    sampling   2 k n for each sampled token, at the rate of a product with as many rows as answers are in flight
-    prompts    2 k n for each token of each distinct question, once a group, and 6 k n in training
-    training   6 k n for each answer's token (forward, gradients of inputs, gradients of weights)
+    sampling   2 k n for each sampled token / rate; or, where that is more, all weights once for each token of the
+               longest answer / bandwidth
+    prompts    2 k n for each token of each distinct question, once a group, and 6 k n in training, / rate
+    training   6 k n for each answer's token (forward, gradients of inputs, gradients of weights) / rate
     head       only where an answer's token is predicted
     attention  4 l d for each token of a layer, l the tokens before it; in training three times that
 
-Rates are measured in the same run, threads and precision, with the model's own shapes, and in sampling with a matrix
-of its own for each layer, so that the weights come from memory as they do there. Nothing else is counted: no
-softmax, no norms, no optimiser, no Python.
+Rates are those of large products of the model's own shapes, and bandwidth that of reading as many bytes as its weights
+have, in the same run, threads and precision. `products` is sampling again at the rate that torch's products reach with
+as many rows as answers are in flight and a matrix of its own for each layer, as in decoding: what is left between it
+and `sampling` is the library's. Nothing else is counted: no softmax, no norms, no optimiser, no Python.
 """
 
 from __future__ import annotations
@@ -53,15 +55,32 @@ class Matrices:
         """Each shape once."""
         return [*self.body, self.head]
 
+    @property
+    def weights(self) -> int:
+        """All of them, the head's included."""
+        return sum(k * n * times for (k, n), times in self.body.items()) + self.head[0] * self.head[1]
+
 
 @dataclass(frozen=True)
 class Count:
-    """What one step computes, in tokens. `asked` are those of the distinct questions, `past` those before a token."""
+    """What one step computes, in tokens. `asked` are those of the distinct questions, `past` those before a token,
+    `longest` those of the longest answer.
+    """
 
     rows: int
     sampled: float
     asked: float
     past: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """FLOPs a second of products with few rows and with many, by shape; bytes a second."""
+
+    decoding: dict[Shape, float]
+    training: dict[Shape, float]
+    reading: float
 
 
 @dataclass(frozen=True)
@@ -71,9 +90,11 @@ class Floor:
     sampling: float
     prompts: float
     training: float
+    products: float
     gflop: float
     gflops_decoding: float
     gflops_training: float
+    gigabytes_read: float
 
     @property
     def seconds(self) -> float:
@@ -107,7 +128,8 @@ def count(setup: Setup, steps: Sequence[Step]) -> Count:
     asked = fmean(sum(map(len, step.prompts)) for step in steps)
     sampled = fmean(step.tokens for step in steps)
     prompt = asked / setup.workload.prompts
-    return Count(setup.workload.rows, sampled, asked, prompt + sampled / setup.workload.rows / 2)
+    longest = fmean(max(step.lengths) for step in steps)
+    return Count(setup.workload.rows, sampled, asked, prompt + sampled / setup.workload.rows / 2, longest)
 
 
 def rate(rows: int, shape: Shape, precision: Precision, device: str, *, cold: bool, repetitions: int = 5) -> float:
@@ -130,28 +152,46 @@ def _seconds(inputs: torch.Tensor, weights: Sequence[torch.Tensor], device: str)
     return now(device) - started
 
 
+@torch.no_grad()
+def reading(size: int, device: str, repetitions: int = 5) -> float:
+    """Bytes a second of reading so many, again and again: from the cache where they fit into it."""
+    numbers = torch.ones(size // 4, device=device)
+    times, taken = max(1, (1 << 28) // size), []
+    for _ in range(repetitions + 1):
+        started = now(device)
+        for _ in range(times):
+            numbers.sum()
+        taken.append(now(device) - started)
+    return 4 * len(numbers) * times / median(taken[1:])
+
+
 def floor(setup: Setup, steps: Sequence[Step]) -> Floor:
     """Measure the rates, count what the steps computed, divide."""
     shapes, told = matrices(setup.workload.model), count(setup, steps)
-    decoding = {s: rate(told.rows, s, setup.precision, setup.device, cold=True) for s in shapes.shapes}
-    training = {s: rate(TRAINED_ROWS, s, setup.precision, setup.device, cold=False) for s in shapes.shapes}
-    return divided(shapes, told, decoding, training)
+    width, precision, device = TYPES[setup.precision].itemsize, setup.precision, setup.device
+    rates = Rates(
+        decoding={s: rate(told.rows, s, precision, device, cold=True) for s in shapes.shapes},
+        training={s: rate(TRAINED_ROWS, s, precision, device, cold=False) for s in shapes.shapes},
+        reading=reading(shapes.weights * width, device),
+    )
+    return divided(shapes, told, rates, width)
 
 
-def divided(shapes: Matrices, told: Count, decoding: dict[Shape, float], training: dict[Shape, float]) -> Floor:
-    """FLOPs by rates."""
-    best = max(training.values())
-    attention = 4 * shapes.attended * told.past / best
-    decoded = token_seconds(shapes, decoding) + head_seconds(shapes, decoding) + attention
-    body, head = token_seconds(shapes, training), head_seconds(shapes, training)
-    flops = sum(2 * k * n * times for (k, n), times in shapes.body.items()) + 2 * shapes.head[0] * shapes.head[1]
+def divided(shapes: Matrices, told: Count, rates: Rates, width: int) -> Floor:
+    """FLOPs and bytes by rates; a weight has `width` bytes."""
+    attention = 4 * shapes.attended * told.past / max(rates.training.values())
+    body, head = token_seconds(shapes, rates.training), head_seconds(shapes, rates.training)
+    small = token_seconds(shapes, rates.decoding) + head_seconds(shapes, rates.decoding)
+    flops, in_head = 2 * shapes.weights, 2 * shapes.head[0] * shapes.head[1]
     return Floor(
-        sampling=told.sampled * decoded,
+        sampling=max(told.sampled * (body + head + attention), told.longest * shapes.weights * width / rates.reading),
         prompts=told.asked * body * (1 + 3),
         training=told.sampled * 3 * (body + head + attention),
-        gflop=(told.sampled * 4 * flops + told.asked * 4 * (flops - 2 * shapes.head[0] * shapes.head[1])) / 1e9,
-        gflops_decoding=flops / (token_seconds(shapes, decoding) + head_seconds(shapes, decoding)) / 1e9,
+        products=told.sampled * (small + attention),
+        gflop=(told.sampled * 4 * flops + told.asked * 4 * (flops - in_head)) / 1e9,
+        gflops_decoding=flops / small / 1e9,
         gflops_training=flops / (body + head) / 1e9,
+        gigabytes_read=rates.reading / 1e9,
     )
 
 
@@ -169,8 +209,9 @@ def head_seconds(shapes: Matrices, rates: dict[Shape, float]) -> float:
 def floor_line(found: Floor, ours: float, trl: float) -> str:
     """For a person."""
     return (
-        f"Arithmetic floor {found.seconds:.3f} s: sampling {found.sampling:.3f}, prompts {found.prompts:.3f}, training "
-        f"{found.training:.3f} ({found.gflop:.0f} GFLOP; {found.gflops_decoding:.0f} GFLOP/s decoding, "
-        f"{found.gflops_training:.0f} training). Scoreline {ours / found.seconds:.2f}, "
+        f"Arithmetic floor {found.seconds:.3f} s: sampling {found.sampling:.3f} (with torch's products of so few rows "
+        f"{found.products:.3f}), prompts {found.prompts:.3f}, training {found.training:.3f}. {found.gflop:.0f} GFLOP; "
+        f"{found.gflops_decoding:.0f} GFLOP/s decoding, {found.gflops_training:.0f} training, "
+        f"{found.gigabytes_read:.0f} GB/s. Scoreline {ours / found.seconds:.2f}, "
         f"TRL {trl / found.seconds:.2f} times it."
     )

@@ -34,8 +34,9 @@ READING = """## How to read it
 * A ratio above 1 says that Scoreline is faster; behind it stands the range of single pairs of neighbouring steps.
 * Where answers end at will, the sides sample different numbers of tokens: there the ratio a token is the fair one.
 * Warm-up steps do not count. What is compiled is compiled in them; a later process finds most of it in its cache.
-* The floor is what the step must multiply, at the rate at which this machine multiplies such matrices in the same
-  precision and run (`benchmarks/floor.py`). Softmax, norms, the optimiser and Python are not in it.
+* The floor is what the step must multiply and read, at the rates at which this machine multiplies large matrices and
+  reads memory in the same precision and run (`benchmarks/floor.py`). Softmax, norms, the optimiser and Python are not
+  in it. Behind sampling's floor stands what it takes with torch's products of so few rows.
 * Numbers of a CPU say nothing about a GPU. A device has a section of its own when it was measured.
 """
 

@@ -102,8 +102,8 @@ def floor_section(results: Results) -> list[str]:
     """Steps by what their arithmetic alone takes."""
     found = compared(results, "floor")
     head = [
-        "| step | TRL | floor, s | of it sampling, prompts, training | GFLOP/s decoding; training | Scoreline / floor "
-        "| TRL / floor |",
+        "| step | TRL | floor, s | of it sampling (with torch's products), prompts, training "
+        "| GFLOP/s decoding; training; GB/s | Scoreline / floor | TRL / floor |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     rows = [floor_row(told, one) for told, one in found]
@@ -113,8 +113,8 @@ def floor_section(results: Results) -> list[str]:
 def floor_row(told: Mapping[str, Any], one: Mapping[str, Any]) -> str:
     """One comparison's."""
     f, m = one["floor"], one["medians"]
-    spent = f"{f['sampling']:.3f}, {f['prompts']:.3f}, {f['training']:.3f}"
-    rates = f"{f['gflops_decoding']:.0f}; {f['gflops_training']:.0f}"
+    spent = f"{f['sampling']:.3f} ({f['products']:.3f}), {f['prompts']:.3f}, {f['training']:.3f}"
+    rates = f"{f['gflops_decoding']:.0f}; {f['gflops_training']:.0f}; {f['gigabytes_read']:.0f}"
     times = " | ".join(f"{m[side]['seconds'] / f['seconds']:.1f}" for side in ("ours", "trl"))
     return f"| {named(told, one)} | {one['trl']} | {f['seconds']:.3f} | {spent} | {rates} | {times} |"
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from figures import Step
-from floor import Count, Matrices, count, divided, matrices, rate
+from floor import Count, Matrices, Rates, count, divided, matrices, rate, reading
 from step import arguments
 from turns import make_setup
 
@@ -26,11 +26,16 @@ def test_matrices_of_the_embedded_model_are_its_linear_layers() -> None:
     assert found.attended == config.hidden_size * config.num_hidden_layers
 
 
+SHAPES = Matrices(Counter({(2, 3): 5}), (2, 10), attended=4)  # 60 FLOPs a token in the body, 40 in the head
+RATES = Rates(decoding={(2, 3): 30.0, (2, 10): 20.0}, training={(2, 3): 60.0, (2, 10): 80.0}, reading=10.0)
+
+
 def test_flops_by_rates() -> None:
-    shapes = Matrices(Counter({(2, 3): 5}), (2, 10), attended=4)  # 60 FLOPs a token in the body, 40 in the head
-    told = Count(rows=8, sampled=100, asked=10, past=50)  # 4 x 4 x 50 = 800 FLOPs of attention a token
-    found = divided(shapes, told, decoding={(2, 3): 30.0, (2, 10): 20.0}, training={(2, 3): 60.0, (2, 10): 80.0})
-    assert found.sampling == 100 * (2 + 2 + 10)
+    told = Count(rows=8, sampled=100, asked=10, past=50, longest=20)  # 4 x 4 x 50 = 800 FLOPs of attention a token
+    found = divided(SHAPES, told, RATES, width=4)
+    assert SHAPES.weights == 50
+    assert found.sampling == 100 * (1 + 0.5 + 10)
+    assert found.products == 100 * (2 + 2 + 10)
     assert found.prompts == 10 * 4
     assert found.training == 100 * 3 * (1 + 0.5 + 10)
     assert found.seconds == found.sampling + found.prompts + found.training
@@ -38,10 +43,20 @@ def test_flops_by_rates() -> None:
     assert found.record()["seconds"] == found.seconds
 
 
+def test_few_answers_are_bound_by_reading_the_weights() -> None:
+    found = divided(SHAPES, Count(rows=1, sampled=20, asked=10, past=50, longest=20), RATES, width=4)
+    assert found.sampling == 20 * 50 * 4 / 10.0
+    assert found.products == 20 * (2 + 2 + 10)
+
+
 def test_tokens_are_counted_in_the_steps() -> None:
     setup = make_setup(arguments(["--model", "tiny:init"]), 2)
-    steps = [Step(1.0, tokens, {}, ((1, 2, 3), (4, 5))) for tokens in (60, 100)]
-    assert count(setup, steps) == Count(rows=16, sampled=80.0, asked=5.0, past=2.5 + 80 / 16 / 2)
+    steps = [Step(1.0, n, {}, ((1, 2, 3), (4, 5)), (n - 7, 7)) for n in (60, 100)]
+    assert count(setup, steps) == Count(rows=16, sampled=80.0, asked=5.0, past=2.5 + 80 / 16 / 2, longest=73.0)
+
+
+def test_bandwidth_is_measured() -> None:
+    assert 1e7 < reading(1 << 16, "cpu", repetitions=1) < 1e15
 
 
 @pytest.mark.parametrize("cold", [True, False])
