@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_speed_page import load, main, page
+from make_speed_page import FOLDER, load, main, page
 from speed_targets import TARGETS
 
 PARTS = {"generation": 1.0, "reward": 0.0, "update": 2.0, "rest": 0.5}
@@ -111,3 +111,8 @@ def test_the_page_is_written_and_checked(tmp_path: Path) -> None:
 def test_without_results_there_is_no_page(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="make speed"):
         load(tmp_path)
+
+
+@pytest.mark.skipif(not list(FOLDER.glob("*.json")), reason="docs/results/speed has no files: `make speed` makes them")
+def test_the_committed_page_is_what_the_committed_files_make() -> None:
+    main(["--check"])
