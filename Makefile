@@ -3,8 +3,11 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 SMOLLM2 ?= .models/smollm2
 SHARED ?= ../shared
+SPEED ?= docs/results/speed
+THREADS ?= 2
+VLLM ?= $(wildcard .vllm/bin/python)
 
-.PHONY: quickstart test lint learn real oracles bench table study clean
+.PHONY: quickstart test lint learn real oracles bench speed speed-page table study clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -61,10 +64,26 @@ study: $(VENV)/ready   ## outcome against process supervision, fixed against lea
 	.bench/bin/pip install -q -c constraints.txt trl==1.16.0 -e .
 	touch $@
 
-bench: .bench/ready $(SMOLLM2)/DONE   ## our step against TRL's, alternating in one process
-	.bench/bin/python benchmarks/step.py --workload tiny --threads 2 --memory
-	.bench/bin/python benchmarks/step.py --workload smollm2 --model $(SMOLLM2) --gsm8k $(SHARED)/data/gsm8k \
-		--precision bf16 --threads 2 --memory
+MEASURE = .bench/bin/python benchmarks
+REAL = --model $(SMOLLM2) --gsm8k $(SHARED)/data/gsm8k --precision bf16 --threads $(THREADS)
+
+bench: .bench/ready $(SMOLLM2)/DONE   ## our step against TRL's, alternating in one process; about a quarter of an hour
+	$(MEASURE)/step.py --workload tiny --threads $(THREADS) --memory
+	$(MEASURE)/step.py --workload smollm2 $(REAL) --memory
+
+speed: .bench/ready $(SMOLLM2)/DONE   ## everything in docs/speed.md, then the page: about an hour and a half on two idle cores
+	$(MEASURE)/step.py --workload tiny --trl amp fp32 bf16 --threads $(THREADS) --memory --floor --json $(SPEED)/step-tiny.json
+	$(MEASURE)/step.py --workload smollm2 $(REAL) --trl amp fp32 bf16 --memory --floor --json $(SPEED)/step-smollm2.json
+	$(MEASURE)/step.py --workload uneven $(REAL) --trl amp bf16 --warmup 1 --memory --json $(SPEED)/step-uneven.json
+	$(MEASURE)/sampling.py $(REAL) $(if $(VLLM),--vllm $(VLLM)) --json $(SPEED)/sampling-smollm2.json
+	$(MEASURE)/breakdown.py --workload tiny --threads $(THREADS) --operators 12 --json $(SPEED)/where-tiny.json
+	$(MEASURE)/breakdown.py --workload smollm2 $(REAL) --operators 12 --json $(SPEED)/where-smollm2.json
+	$(MEASURE)/sweep.py --threads $(THREADS) --json $(SPEED)/sweep.json
+	$(MEASURE)/quickstart_table.py --json $(SPEED)/quickstart.json
+	$(MEASURE)/make_speed_page.py
+
+speed-page: $(VENV)/ready   ## docs/speed.md again, from the files that are there
+	$(BIN)/python benchmarks/make_speed_page.py
 
 clean:
 	rm -rf $(VENV) .oracles .bench .models .pytest_cache .mypy_cache .ruff_cache .hypothesis

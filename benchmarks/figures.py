@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, median
 from typing import Any
 
 PARTS = ("generation", "reward", "update", "rest")
@@ -16,12 +16,14 @@ class Step:
     """One GRPO step: its seconds, the completion tokens that it sampled, and the seconds of its parts.
 
     `prompts` are the token ids of its questions, sorted: the evidence that both sides answered the same ones.
+    `lengths` are the tokens of each answer.
     """
 
     seconds: float
     tokens: int
     parts: dict[str, float]
     prompts: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+    lengths: tuple[int, ...] = ()
 
     @property
     def seconds_per_token(self) -> float:
@@ -30,7 +32,25 @@ class Step:
 
     def record(self) -> dict[str, Any]:
         """For a file: everything but the questions."""
-        return {"seconds": self.seconds, "tokens": self.tokens, "parts": self.parts}
+        told = {"seconds": self.seconds, "tokens": self.tokens, "parts": self.parts}
+        return told | {"lengths": asdict(spread(self.lengths))} if self.lengths else told
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The tokens of some answers: mean, shortest, longest."""
+
+    mean: float
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.0f} ({self.least} to {self.most})"
+
+
+def spread(lengths: Sequence[int]) -> Spread:
+    """Of at least one answer."""
+    return Spread(fmean(lengths), min(lengths), max(lengths))
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,7 @@ class Middle:
     tokens: float
     seconds_per_token: float
     parts: dict[str, float]
+    lengths: Spread | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -65,13 +86,18 @@ class Versus:
 
 
 def middle(steps: Sequence[Step]) -> Middle:
-    """Medians, each taken by itself: the medians of the parts need not add up to that of the step."""
+    """Medians, each taken by itself: the medians of the parts need not add up to that of the step.
+
+    The lengths are those of all answers together.
+    """
+    lengths = [length for step in steps for length in step.lengths]
     names = list(dict.fromkeys(name for step in steps for name in step.parts))
     return Middle(
         seconds=median(step.seconds for step in steps),
         tokens=median(step.tokens for step in steps),
         seconds_per_token=median(step.seconds_per_token for step in steps),
         parts={name: median(step.parts.get(name, 0.0) for step in steps) for name in names},
+        lengths=spread(lengths) if lengths else None,
     )
 
 
@@ -103,6 +129,7 @@ def table(title: str, figures: Versus) -> str:
         line("seconds", a.seconds, b.seconds, b.seconds / a.seconds),
         *(line(f"- {name}", a.parts[name], b.parts[name], ratio(b.parts[name], a.parts[name])) for name in PARTS),
         f"| sampled tokens | {a.tokens:.0f} | {b.tokens:.0f} | |",
+        *([f"| of an answer: mean (shortest to longest) | {a.lengths} | {b.lengths} | |"] if a.lengths else []),
         f"| tokens per second | {a.tokens_per_second:.0f} | {b.tokens_per_second:.0f} | {figures.per_token:.2f} |",
         "",
         f"Ratio of medians {figures.ratio:.2f} (single pairs {figures.lowest:.2f} to {figures.highest:.2f}), "
@@ -122,6 +149,37 @@ def ratio(above: float, below: float) -> float:
     return above / below if below else float("nan")
 
 
+def warmup_line(ours: Sequence[Step], trl: Sequence[Step]) -> str:
+    """The steps that do not count: what is compiled is compiled in them."""
+    told = (f"{name} {', '.join(f'{step.seconds:.2f}' for step in steps)} s" for name, steps in sides(ours, trl))
+    return f"Warm-up, compiling included, not counted: {'; '.join(told)}."
+
+
+def sides(ours: Sequence[Step], trl: Sequence[Step]) -> list[tuple[str, Sequence[Step]]]:
+    """Both with their names."""
+    return [("Scoreline", ours), ("TRL", trl)]
+
+
+def fastest(compared: Sequence[tuple[str, Versus]]) -> str:
+    """TRL's mode against which our lead is smallest: seconds of different runs drift, ratios do not."""
+    return min(compared, key=lambda one: one[1].per_token)[0]
+
+
+def modes_table(title: str, compared: Sequence[tuple[str, Versus]]) -> str:
+    """TRL's modes side by side, each against our steps that it took turns with."""
+    best = fastest(compared)
+    rows = [
+        f"| {mode}{' (its fastest)' if mode == best else ''} | {told.ours.seconds:.3f} | {told.trl.seconds:.3f} "
+        f"| {told.ratio:.2f} | {told.per_token:.2f} |"
+        for mode, told in compared
+    ]
+    head = ["| TRL | Scoreline, s | TRL, s | ratio of steps | per token |", "|---|--:|--:|--:|--:|"]
+    return "\n".join([f"### {title}: TRL's modes", "", *head, *rows])
+
+
+MEMORY = {"peak": "peak", "start": "after imports", "device_peak": "peak of the device"}
+
+
 def memory_table(title: str, megabytes: Mapping[str, Mapping[str, float]]) -> str:
     """Peak memory of each side in a process of its own, and what its imports alone had taken."""
     ours, trl = megabytes["ours"], megabytes["trl"]
@@ -131,7 +189,10 @@ def memory_table(title: str, megabytes: Mapping[str, Mapping[str, float]]) -> st
             "",
             "| MB resident | Scoreline | TRL | Scoreline / TRL |",
             "|---|--:|--:|--:|",
-            f"| peak | {ours['peak']:.0f} | {trl['peak']:.0f} | {ours['peak'] / trl['peak']:.2f} |",
-            f"| after imports | {ours['start']:.0f} | {trl['start']:.0f} | {ours['start'] / trl['start']:.2f} |",
+            *(
+                f"| {label} | {ours[name]:.0f} | {trl[name]:.0f} | {ours[name] / trl[name]:.2f} |"
+                for name, label in MEMORY.items()
+                if name in ours
+            ),
         ]
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
+from clock import now
 from figures import PARTS, Step
 from workload import SEED, Setup
 
@@ -29,6 +29,7 @@ class Ours:
     """A run in progress. `step` takes one step of it and says what it took."""
 
     def __init__(self, setup: Setup, folder: Path) -> None:
+        self.device = setup.device
         self.built = build(recipe(setup, setup.write(folder)))
         if setup.workload.fixed_length:
             self.built.policy.text.eos_ids = ()
@@ -37,13 +38,22 @@ class Ours:
 
     def step(self) -> Step:
         """Sample, score, annotate, estimate, update."""
-        started = time.perf_counter()
+        started = now(self.device)
         report = next(self.reports)
-        return measured(report, time.perf_counter() - started)
+        return measured(report, now(self.device) - started)
 
     def close(self) -> None:
         """End the processes of the reward functions."""
         self.built.close()
+
+
+def run(setup: Setup, folder: Path) -> list[Step]:
+    """All steps of the setup, with nobody else's between them."""
+    mine = Ours(setup, folder)
+    try:
+        return [mine.step() for _ in range(setup.rounds)]
+    finally:
+        mine.close()
 
 
 def recipe(setup: Setup, file: Path) -> Run:
@@ -52,7 +62,7 @@ def recipe(setup: Setup, file: Path) -> Run:
     return Run(
         seed=SEED,
         objective=objective(setup.beta),
-        model=Model(path=work.model, device="cpu", precision=setup.precision),
+        model=Model(path=work.model, device=setup.device, precision=setup.precision),
         data=Data(source=str(file), held_out=0),
         reward=(RewardSpec(work.reward),),
         sampling=Sampling(max_completion_length=work.budget),
@@ -75,9 +85,11 @@ def objective(beta: float) -> Objective:
 def measured(report: Report, seconds: float) -> Step:
     """The step that a report tells of."""
     parts = {name: report.metrics[metric] for name, metric in NAMES.items()}
+    lengths = tuple(len(rollout.completion.token_ids) for rollout in report.rollouts)
     return Step(
         seconds=seconds,
-        tokens=sum(len(rollout.completion.token_ids) for rollout in report.rollouts),
+        tokens=sum(lengths),
         parts={name: {**parts, "rest": seconds - sum(parts.values())}[name] for name in PARTS},
         prompts=tuple(sorted({rollout.prompt_ids for rollout in report.rollouts})),
+        lengths=lengths,
     )

@@ -1,7 +1,7 @@
 """The quickstart recipe with several seeds, as a Markdown table: what it learned, how long it took.
 
 python benchmarks/quickstart_table.py
-python benchmarks/quickstart_table.py train.micro_batch_size=64 --seeds 0 1
+python benchmarks/quickstart_table.py train.micro_batch_size=64 --seeds 0 1 --json figures.json
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from command import write
+
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "quickstart.toml"
 HEADINGS = (
     "seed",
@@ -27,16 +29,18 @@ HEADINGS = (
     "tokens before",
     "after",
     "seconds",
+    "from evaluation to evaluation",
     "peak MB",
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: the seconds of its whole process, and its `summary.json`."""
+    """A finished run: the seconds of its whole process, those of its evaluations and steps, and its `summary.json`."""
 
     seed: int
     seconds: float
+    between: float
     summary: dict[str, Any]
 
     @property
@@ -56,6 +60,7 @@ class Outcome:
             f"{before['mean_length']:.1f}",
             f"{after['mean_length']:.1f}",
             f"{self.seconds:.0f}",
+            f"{self.between:.0f}",
             f"{self.summary['peak_rss_mb']:.0f}",
         ]
 
@@ -79,7 +84,17 @@ def run(recipe: Path, seed: int, overrides: Sequence[str], folder: Path) -> Outc
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=sys.stderr)
     seconds = time.perf_counter() - started
-    return Outcome(seed, seconds, json.loads((folder / f"seed-{seed}" / "summary.json").read_text(encoding="utf-8")))
+    made = folder / f"seed-{seed}"
+    return Outcome(seed, seconds, between(made), json.loads((made / "summary.json").read_text(encoding="utf-8")))
+
+
+def between(made: Path) -> float:
+    """Seconds from the first evaluation to the last one, both included: no imports, no files, no report."""
+    evaluations, steps = (
+        [json.loads(line) for line in (made / name).read_text(encoding="utf-8").splitlines()]
+        for name in ("evaluation.jsonl", "metrics.jsonl")
+    )
+    return float(sum(row["seconds"] for row in evaluations) + sum(row["time/step"] for row in steps))
 
 
 def run_here(recipe: Path, overrides: Sequence[str]) -> None:
@@ -97,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="key=value, as for `scoreline train`")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--json", type=Path, help="write machine, versions and seconds to this file")
     parser.add_argument("--run-once", action="store_true", help="train once in this process and print no table")
     args = parser.parse_args(argv)
     if args.run_once:
@@ -105,6 +121,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcomes = [run(args.recipe, seed, args.overrides, Path(folder)) for seed in args.seeds]
     print(markdown(outcomes))
+    if args.json:
+        import machine  # late: a child's peak memory starts from its parent's
+
+        seconds = [{"seed": o.seed, "seconds": o.seconds, "between": o.between} for o in outcomes]
+        write(args.json, {"kind": "quickstart", "machine": machine.machine("cpu"), "outcomes": seconds})
 
 
 if __name__ == "__main__":

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import torch
+from clock import Stopwatch, now
 from datasets import Dataset
 from figures import Step
 from rewards import share_of_vowels
@@ -22,27 +20,6 @@ from workload import SEED, Setup, Workload
 from scoreline.environments.verify import BUILTINS
 
 DETAILS = ("reference", "forward", "backward", "optimizer")
-
-
-class Stopwatch:
-    """Seconds by name, since the last `clear`."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    def around(self, owner: Any, method: str, name: Callable[[], str]) -> None:
-        """From now on, count the seconds of this object's method under the name that it has when it is called."""
-        inner = getattr(owner, method)
-
-        @wraps(inner)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            counted, started = name(), time.perf_counter()
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                self.seconds[counted] += time.perf_counter() - started
-
-        setattr(owner, method, timed)
 
 
 class Rounds(TrainerCallback):
@@ -59,15 +36,15 @@ class Rounds(TrainerCallback):
 
     def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """After the gradient was clipped."""
-        self.optimizer_started = time.perf_counter()
+        self.optimizer_started = now(self.watch.device)
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The weights have moved."""
-        self.watch.seconds["optimizer"] += time.perf_counter() - self.optimizer_started
+        self.watch.seconds["optimizer"] += now(self.watch.device) - self.optimizer_started
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Note the step; let the other side take its own."""
-        seconds = time.perf_counter() - self.started
+        seconds = now(self.watch.device) - self.started
         prompts, answers = zip(*self.sampled, strict=True)
         self.steps.append(
             Step(
@@ -75,15 +52,16 @@ class Rounds(TrainerCallback):
                 tokens=sum(map(len, answers)),
                 parts=parts(self.watch.seconds, seconds),
                 prompts=tuple(sorted(set(prompts))),
+                lengths=tuple(map(len, answers)),
             )
         )
         self.between()
         self._start()
 
     def _start(self) -> None:
-        self.watch.seconds.clear()
+        self.watch.clear()
         self.sampled.clear()
-        self.started = time.perf_counter()
+        self.started = now(self.watch.device)
 
 
 def parts(seconds: Mapping[str, float], whole: float) -> dict[str, float]:
@@ -99,7 +77,7 @@ def parts(seconds: Mapping[str, float], whole: float) -> dict[str, float]:
 
 def run(setup: Setup, folder: Path, between: Callable[[], None]) -> list[Step]:
     """All steps of the setup; after each, `between`."""
-    watch = Stopwatch()
+    watch = Stopwatch(setup.device)
     sampled: list[Any] = []
     rounds = Rounds(watch, sampled, between)
     trainer: Any = GRPOTrainer(
@@ -120,7 +98,7 @@ def configuration(setup: Setup, folder: Path) -> GRPOConfig:
     work = setup.workload
     return GRPOConfig(
         output_dir=str(folder),
-        use_cpu=True,
+        use_cpu=setup.device == "cpu",
         seed=SEED,
         bf16=setup.trl == "amp",
         model_init_kwargs={"dtype": "bfloat16" if setup.trl == "bf16" else "float32"},

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import gc
-import importlib.metadata
-import os
-import platform
 import sys
 import tempfile
 import warnings
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import torch
 from figures import Step
+from machine import device
 from transformers.utils.logging import disable_progress_bar
-from workload import WORKLOADS, Setup, questions
+from workload import WORKLOADS, Setup, TrlMode, questions
 
 from scoreline.reports.memory import peak_rss_mb
-
-PACKAGES = ("scoreline", "torch", "transformers", "trl", "accelerate", "datasets")
 
 warnings.simplefilter("ignore", FutureWarning)
 disable_progress_bar()
 
 
-def make_setup(args: Namespace, prompts: int) -> Setup:
-    """What the command line asks for, with this many prompts a step."""
+def make_setup(args: Namespace, prompts: int, trl: TrlMode = "amp") -> Setup:
+    """What the command line asks for, with this many prompts a step, against this mode of TRL's."""
     work = WORKLOADS[args.workload](args.model, prompts)
     work = replace(
         work,
@@ -38,11 +35,11 @@ def make_setup(args: Namespace, prompts: int) -> Setup:
     if work.rows % work.trl_micro_batch:
         raise SystemExit(f"TRL's micro-batch of {work.trl_micro_batch} must divide the {work.rows} answers of a step.")
     rows = questions(work, prompts * (args.warmup + args.steps), args.gsm8k)
-    return Setup(work, rows, args.steps, args.warmup, args.beta, args.precision, args.trl)
+    return Setup(work, rows, args.steps, args.warmup, args.beta, args.precision, trl, device(args.device))
 
 
 def alternate(setup: Setup) -> tuple[list[Step], list[Step]]:
-    """Ours and TRL's steps, ours after each of TRL's, without those of the warm-up.
+    """Ours and TRL's steps, ours after each of TRL's, those of the warm-up included.
 
     TRL's trainer drives: where it would go on to its next step, our loop takes one. So there is one thread, and
     nothing of the one side runs while the other is timed. Garbage is collected outside of both.
@@ -64,44 +61,30 @@ def alternate(setup: Setup) -> tuple[list[Step], list[Step]]:
             other = theirs.run(setup, Path(name), turn)
         finally:
             mine.close()
-    return steps[setup.warmup :], other[setup.warmup :]
+    return steps, other
 
 
 def alone(setup: Setup, side: str) -> dict[str, float]:
-    """One side by itself: megabytes resident after its imports, and the peak over its steps."""
+    """One side by itself: megabytes resident after its imports, the peak over its steps, seconds of the median step."""
     with tempfile.TemporaryDirectory() as name:
         if side == "trl":
             import theirs
 
             start = peak_rss_mb()
-            theirs.run(setup, Path(name), lambda: None)
+            steps = theirs.run(setup, Path(name), lambda: None)
         else:
             import ours
 
             start = peak_rss_mb()
-            mine = ours.Ours(setup, Path(name))
-            for _ in range(setup.rounds):
-                mine.step()
-            mine.close()
-    return {"start": start, "peak": peak_rss_mb()}
+            steps = ours.run(setup, Path(name))
+    return {"start": start, "peak": peak_rss_mb(), **device_peak(setup.device), **timing(steps[setup.warmup :])}
 
 
-def machine() -> dict[str, Any]:
-    """Where this is measured, and how busy it is."""
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
+def timing(steps: Sequence[Step]) -> dict[str, float]:
+    """Medians of seconds and tokens."""
+    return {"seconds": median(s.seconds for s in steps), "tokens": median(s.tokens for s in steps)}
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = [text.partition(":")[2].strip() for text in lines if text.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+def device_peak(name: str) -> dict[str, float]:
+    """The most that was ever allocated on a device with memory of its own, in megabytes of 2^20 bytes."""
+    return {"device_peak": torch.cuda.max_memory_allocated() / 2**20} if name.startswith("cuda") else {}

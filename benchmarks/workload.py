@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,9 @@ TrlMode = Literal["amp", "fp32", "bf16"]
 SEED = 0
 PROMPT_TOKENS = range(65, 97)
 """The lengths of the real model's questions, chat template included."""
+
+VOWELS = f"{Path(__file__).resolve().parent / 'rewards.py'}:share_of_vowels"
+"""The reward of models that cannot do sums."""
 
 STORIES = (
     "A baker fills {a} trays with {b} rolls each before the shop opens. During the morning {c} rolls are sold and the "
@@ -42,7 +45,8 @@ class Workload:
     """A GRPO step: `prompts` questions, `answers` to each, `budget` tokens an answer, one optimiser update.
 
     `fixed_length`: no answer ends before its budget, so that both sides sample the same number of tokens.
-    `micro_batch` and `trl_micro_batch` rows go through the model at once in training.
+    `micro_batch` and `trl_micro_batch` rows go through the model at once in training. `wish` stands behind every
+    question.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Workload:
     learning_rate: float
     reward: str
     fixed_length: bool
+    wish: str = ""
 
     @property
     def rows(self) -> int:
@@ -78,6 +83,7 @@ class Setup:
     beta: float
     precision: Precision
     trl: TrlMode
+    device: str = "cpu"
 
     @property
     def rounds(self) -> int:
@@ -106,11 +112,20 @@ def smollm2(model: str | None, prompts: int) -> Workload:
     path = model or os.environ.get("SCORELINE_SMOLLM2")
     if path is None:
         raise SystemExit("Where is SmolLM2-135M-Instruct? Give --model FOLDER or set SCORELINE_SMOLLM2.")
-    reward = f"{Path(__file__).resolve().parent / 'rewards.py'}:share_of_vowels"
-    return Workload("smollm2", resolve(path), prompts, 8, 64, 8, 8, 1e-5, reward, fixed_length=True)
+    return Workload("smollm2", resolve(path), prompts, 8, 64, 8, 8, 1e-5, VOWELS, fixed_length=True)
 
 
-WORKLOADS = {"tiny": tiny, "smollm2": smollm2}
+def uneven(model: str | None, prompts: int) -> Workload:
+    """The same model and problems, answers up to 256 tokens that end at will.
+
+    Asked to be brief, the model answers at temperature 1 in anything from 20 tokens to all of the budget; asked for
+    nothing, it fills the budget in more than half of its answers, and the lengths would hardly differ.
+    """
+    work = smollm2(model, prompts)
+    return replace(work, name="uneven", budget=256, fixed_length=False, wish=" Answer in one or two sentences.")
+
+
+WORKLOADS = {"tiny": tiny, "smollm2": smollm2, "uneven": uneven}
 
 
 def questions(workload: Workload, number: int, gsm8k: str | None) -> tuple[Row, ...]:
@@ -118,17 +133,17 @@ def questions(workload: Workload, number: int, gsm8k: str | None) -> tuple[Row, 
     if workload.name == "tiny":
         rows = [{"prompt": p.content, **p.columns} for p in load(Data(source="arithmetic", held_out=0)).train]
     else:
-        rows = list(islice(fitting(workload.model, gsm8k), number))
+        rows = list(islice(fitting(workload.model, gsm8k, workload.wish), number))
     if len(rows) < number:
         raise SystemExit(f"There are {len(rows)} questions and {number} are needed: lower --steps or --prompts.")
     return tuple(rows[:number])
 
 
-def fitting(model: str, gsm8k: str | None) -> Iterator[Row]:
+def fitting(model: str, gsm8k: str | None, wish: str) -> Iterator[Row]:
     """Word problems with as many tokens as `PROMPT_TOKENS` allows, as one user message each."""
     text = Text(load_tokenizer(model))
     for number, story in enumerate(stories(gsm8k)):
-        turn = {"role": "user", "content": story}
+        turn = {"role": "user", "content": story + wish}
         if len(text.encode(Prompt(str(number), (turn,)))) in PROMPT_TOKENS:
             yield {"prompt": [turn]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from figures import Step, memory_table, middle, table, versus
+from figures import Spread, Step, fastest, memory_table, middle, modes_table, table, versus, warmup_line
 
 PARTS = {"generation": 0.25, "reward": 0.0, "update": 0.5, "rest": 0.25}
 QUESTION = ((1, 2, 3),)
@@ -54,6 +54,32 @@ def test_table_has_parts_and_details() -> None:
     assert f"| - reward | 0.000 | 0.000 | {math.nan} |" in shown
     assert "Ratio of medians 2.50" in shown
     assert "Of TRL's seconds: forward 0.750." in shown
+
+
+def test_lengths_are_those_of_all_answers() -> None:
+    steps = [Step(1.0, 12, PARTS, QUESTION, (2, 10)), Step(1.0, 6, PARTS, QUESTION, (5, 1))]
+    found = middle(steps)
+    assert found.lengths == Spread(4.5, 1, 10)
+    assert "| 4 (1 to 10) | 4 (1 to 10) |" in table("uneven", versus(steps, steps))
+    assert steps[0].record()["lengths"] == {"mean": 6, "least": 2, "most": 10}
+
+
+def test_the_fastest_mode_is_the_one_with_the_smallest_lead() -> None:
+    # bf16 took longer in seconds, but so did our steps beside it: the machine was busy
+    modes = [("amp", versus([step(1.0)], [step(4.0)])), ("bf16", versus([step(2.0)], [step(5.0)]))]
+    assert fastest(modes) == "bf16"
+    assert "| bf16 (its fastest) | 2.000 | 5.000 | 2.50 | 2.50 |" in modes_table("tiny", modes)
+
+
+def test_warmup_is_told_apart() -> None:
+    assert "Scoreline 9.00, 1.00 s; TRL 3.00, 2.00 s" in warmup_line([step(9.0), step(1.0)], [step(3.0), step(2.0)])
+
+
+def test_memory_of_a_device_has_a_line() -> None:
+    side = {"start": 1, "peak": 2, "device_peak": 4}
+    assert "| peak of the device | 4 | 8 | 0.50 |" in memory_table(
+        "x", {"ours": side, "trl": {**side, "device_peak": 8}}
+    )
 
 
 def test_memory_table_is_ours_by_theirs() -> None:

@@ -6,8 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from command import options
 from ours import Ours
-from quickstart_table import Outcome, markdown
+from quickstart_table import Outcome, between, markdown
 from step import PROMPTS, arguments
 from turns import make_setup
 from workload import WORKLOADS, Setup, stories
@@ -59,11 +60,30 @@ def test_built_in_questions_differ() -> None:
     assert not any("{" in story for story in told)
 
 
+def test_uneven_answers_end_at_will_and_are_asked_to_be_brief() -> None:
+    work = WORKLOADS["uneven"]("tiny", 4)
+    assert (work.budget, work.fixed_length, work.rows) == (256, False, 32)
+    assert "one or two sentences" in work.wish
+
+
+def test_a_child_is_told_the_same_options() -> None:
+    told = {"trl_micro_batch": 8, "trl": ["amp", "bf16"], "memory": True, "floor": False, "beta": 0.0, "model": None}
+    asked = list(options(told))
+    assert asked == ["--trl-micro-batch", "8", "--trl", "amp", "bf16", "--memory", "--beta", "0.0"]
+    assert arguments(asked).trl == ["amp", "bf16"]
+
+
+def test_quickstart_seconds_are_those_of_evaluations_and_steps(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.jsonl").write_text('{"seconds": 2.0}\n{"seconds": 3.0}\n', encoding="utf-8")
+    (tmp_path / "metrics.jsonl").write_text('{"time/step": 0.5}\n{"time/step": 0.25}\n', encoding="utf-8")
+    assert between(tmp_path) == 5.75
+
+
 def test_quickstart_table() -> None:
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
     measured = {"greedy": interval, "avg@k": interval, "pass@k": interval, "k": 4, "mean_length": 8.0}
     summary = {"eval": {"before": measured, "after": {**measured, "mean_length": 17.5}}, "peak_rss_mb": 420.4}
-    shown = markdown([Outcome(seed=1, seconds=61.2, summary=summary)])
+    shown = markdown([Outcome(seed=1, seconds=61.2, between=48.4, summary=summary)])
     assert shown.splitlines()[-1] == (
-        "| 1 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] | 0.500 | 0.500 | 8.0 | 17.5 | 61 | 420 |"
+        "| 1 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] | 0.500 | 0.500 | 8.0 | 17.5 | 61 | 48 | 420 |"
     )
