@@ -18,6 +18,7 @@ from scoreline.errors import ModelError
 from scoreline.models.attention import allow_packing, packed_states
 from scoreline.models.device import Precision, autocast, choose_device, keep_memory
 from scoreline.models.likelihood import Readout, token_scores
+from scoreline.models.linear import CastLinear, cast_on_use
 from scoreline.models.loading import load_causal_lm, load_tokenizer
 from scoreline.models.text import Text
 from scoreline.types import Batch
@@ -54,6 +55,8 @@ class Policy:
         self.precision = precision
         self.head: Head = splittable_head(self.model)
         self.packs = allow_packing(self.model)
+        if precision == "bf16":
+            cast_on_use(self.model)
 
     def compute(self) -> AbstractContextManager[object]:
         """The context in which its forward passes run."""
@@ -100,7 +103,7 @@ class Policy:
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
     ) -> tuple[Tensor, Tensor]:
         embedding = self.head.embedding
-        if type(embedding) is nn.Linear:
+        if type(embedding) in (nn.Linear, CastLinear):
             readout = Readout(self.head.scale, self.head.cap, temperature)
             return token_scores(states, tokens, embedding.weight, embedding.bias, readout, entropy_gradient)
         return self._chunked_logprobs(states, tokens, temperature, entropy_gradient)
