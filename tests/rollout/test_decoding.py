@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from scoreline.models import decoder as decoding
 from scoreline.models.compiling import CompiledLayers
 from scoreline.models.decoder import CachedDecoder, SharedDecoder, make_decoder
-from scoreline.models.sharing import Step, apart, seated, together
+from scoreline.models.sharing import apart, seated, together
 from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import LocalEngine
 from scoreline.rollout.sampling import ALMOST_ONE, uniforms
@@ -44,9 +45,16 @@ def plainly(actor: parts.Policy, request: Request, completion: Completion) -> in
     return int(differ.sum())
 
 
+@pytest.fixture(params=["copied", "shared"])
+def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Prompts copied to each answer, as short ones are, and shared, as long ones are."""
+    monkeypatch.setattr(decoding, "COPIED", 128 if request.param == "copied" else 0)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("rows", [3, 256])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tokens_are_those_of_the_plain_model(family: str, rows: int) -> None:
+def test_tokens_are_those_of_the_plain_model(family: str, rows: int, held: str) -> None:
     actor = parts.policy(family)
     requests = asked(actor, 7, 3)
     done = LocalEngine(actor, max_rows=rows).generate(requests, SAMPLING)
@@ -54,7 +62,7 @@ def test_tokens_are_those_of_the_plain_model(family: str, rows: int) -> None:
     assert edges <= 1, f"{edges} of {sum(len(c.token_ids) for c in done)} tokens at a boundary"
 
 
-def test_an_answer_at_its_budget_waits_for_the_others_without_harm() -> None:
+def test_an_answer_at_its_budget_waits_for_the_others_without_harm(held: str) -> None:
     actor = parts.policy("llama")
     actor.text.eos_ids = ()
     requests = asked(actor, 9, 1)
@@ -64,7 +72,7 @@ def test_an_answer_at_its_budget_waits_for_the_others_without_harm() -> None:
         assert plainly(actor, request, completion) == 0
 
 
-def test_a_budget_beyond_the_first_room() -> None:
+def test_a_budget_beyond_the_first_room(held: str) -> None:
     actor = parts.policy("llama")
     actor.text.eos_ids = ()
     requests = asked(actor, 2, 2)
@@ -92,7 +100,7 @@ def test_waiting_requests_take_the_places_of_ended_ones(monkeypatch: pytest.Monk
 
 def test_a_prompt_is_held_once_for_all_of_its_answers() -> None:
     actor = parts.policy("llama")
-    decoder = make_decoder(actor, budget=5)
+    decoder = make_decoder(actor, budget=5, widest=129)
     assert isinstance(decoder, SharedDecoder)
     with torch.no_grad():
         decoder.admit([(3, 4, 5)] * 6 + [(6, 7)] * 2)
@@ -104,21 +112,20 @@ def test_a_prompt_is_held_once_for_all_of_its_answers() -> None:
 
 
 def test_a_model_with_windows_keeps_the_librarys_cache() -> None:
-    assert isinstance(make_decoder(parts.policy("mistral"), budget=5), CachedDecoder)
+    assert isinstance(make_decoder(parts.policy("mistral"), budget=5, widest=9), CachedDecoder)
 
 
 def test_rows_of_prompts_and_rows_of_answers_are_inverse() -> None:
     seat = torch.tensor([1, 0, 1, 2, 1])
     members, home = seated(seat, seats=3, most=3)
-    step = Step(torch.arange(5), torch.zeros(5), members, home, torch.zeros(1))
     x = torch.randn(5, 2, 3, 4)
-    assert torch.equal(apart(together(x, step), step), x)
+    assert torch.equal(apart(together(x, members, home), members, home), x)
     assert members[1].tolist() == [0, 2, 4]
     assert seated(torch.tensor([0, 0, 1, 1]), seats=2, most=2)[1] is None
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler to compile layers with")
-def test_compiled_layers_draw_the_same_tokens() -> None:
+def test_compiled_layers_draw_the_same_tokens(held: str) -> None:
     actor = parts.policy("llama")
     requests = asked(actor, 5, 3)
     eager = LocalEngine(actor).generate(requests, SAMPLING)

@@ -6,11 +6,10 @@ to know which token belongs to which row: it is told by a `Layout`, through tran
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
@@ -18,56 +17,17 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from scoreline.models.gradients import compute_dtype
+from scoreline.models.grouped import grouped_attention
+from scoreline.models.layout import Layout, lay_out
 from scoreline.models.sharing import Prefill, Step, attend_prompts, attend_step
 from scoreline.types import Batch
 
 NAME = "scoreline"
 """Under which transformers knows `attend`. Without a layout it is the library's own sdpa."""
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each token of a packed batch belongs. Axis m: packed tokens; q: distinct prompts; p, t: their padded rows.
-
-    `prompt` [q, p] and `answer` [n, t] are places in the packed tokens (0 where there is none); `home` [m] are places
-    in the two of them laid end to end; `asked` [n] is the prompt of each answer; `mask` [n, 1, t, p + t] says what an
-    answer's token may attend to; `states` [n, t + 1] are the places of s_0 .. s_t.
-    """
-
-    tokens: Int[Tensor, " m"]
-    positions: Int[Tensor, " m"]
-    prompt: Int[Tensor, "q p"]
-    answer: Int[Tensor, "n t"]
-    home: Int[Tensor, " m"]
-    asked: Int[Tensor, " n"]
-    mask: Bool[Tensor, "n 1 t l"]
-    states: Int[Tensor, "n s"]
-
-
-def lay_out(batch: Batch) -> Layout:
-    """The packed form of a batch. Rows of one group answer the same prompt, which is laid out once."""
-    device = batch.length.device
-    _, asked = batch.group.unique(return_inverse=True)
-    n, width, budget = len(batch), batch.prompts.shape[1], batch.completions.shape[1]
-    first = torch.full((int(asked.max()) + 1,), n, device=device).scatter_reduce(
-        0, asked, torch.arange(n, device=device), "amin"
-    )
-    lengths, place = batch.prompt_length[first], torch.arange(width, device=device)
-    there = place[None] < lengths[:, None]  # prompts padded on the right: causal attention then needs no mask
-    shifted = (place[None] + width - lengths[:, None]).clamp(max=width - 1)
-    written = torch.arange(budget, device=device)[None] < batch.length[:, None]
-    present = torch.cat([there.flatten(), written.flatten()])
-    home = present.nonzero().squeeze(1)
-    packed = (present.cumsum(0) - 1).clamp(min=0) * present
-    prompt, answer = packed[: there.numel()].view_as(there), packed[there.numel() :].view_as(written)
-    tokens = torch.cat([batch.prompts[first].gather(1, shifted).flatten(), batch.completions.flatten()])
-    counted = batch.prompt_length[:, None] + torch.arange(budget, device=device)[None]
-    positions = torch.cat([place.expand_as(there).flatten(), counted.flatten()])
-    causal = torch.ones(budget, budget, dtype=torch.bool, device=device).tril()
-    mask = torch.cat([there[asked][:, None].expand(-1, budget, -1), causal.expand(n, -1, -1)], 2)
-    last = prompt[asked].gather(1, batch.prompt_length[:, None] - 1)
-    states = torch.cat([last, answer], 1)
-    return Layout(tokens[home], positions[home], prompt, answer, home, asked, mask[:, None], states)
+SCORES = 1 << 25
+"""Attention scores of one layer, above which a CPU computes them with the library's blockwise kernel: 128 MiB."""
 
 
 def packed_states(trunk: Any, batch: Batch) -> Float[Tensor, "n s d"]:
@@ -105,16 +65,52 @@ def attend(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return plain
-    repeats = query.shape[1] // key.shape[1]
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [m, h, e]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    q, k, v = (x[0].transpose(0, 1).to(compute_dtype(value)) for x in (query, key, value))  # [m, h, e]
+    scores = len(layout.answer) * q.shape[1] * layout.bias.shape[-2] * layout.bias.shape[-1]
+    form = shared_products if q.device.type == "cpu" and scores <= SCORES else repeated_rows
+    return form(q, k, v, layout, scale).index_select(0, layout.home)[None], None
+
+
+def shared_products(
+    q: Float[Tensor, "m h e"], k: Float[Tensor, "m c e"], v: Float[Tensor, "m c e"], layout: Layout, scale: float
+) -> Float[Tensor, "x h e"]:
+    """Products in which prompts and keys are read where they are: [q p + a t, h, e], prompts' tokens first."""
+    questions, shared = len(layout.prompt), k.shape[1]
+    repeats = q.shape[1] // shared
+
+    def queries(places: Tensor) -> Tensor:
+        each = q.index_select(0, places.flatten()).view(questions, -1, places.shape[1], shared, repeats, q.shape[2])
+        return each.permute(0, 3, 1, 4, 2, 5)
+
+    def blocks(x: Tensor, places: Tensor) -> Tensor:
+        each = x.index_select(0, places.flatten()).view(questions, -1, places.shape[1], shared, x.shape[2])
+        return each.permute(0, 3, 1, 2, 4).flatten(0, 2)
+
+    def spread(out: Tensor) -> Tensor:
+        return out.permute(0, 2, 4, 1, 3, 5).reshape(-1, q.shape[1], v.shape[2])
+
+    asked_k, asked_v, told_k, told_v = (blocks(x, places) for places in (layout.prompt, layout.answer) for x in (k, v))
+    prompts = grouped_attention(queries(layout.prompt), [asked_k], [asked_v], layout.causal, scale)
+    seen = ([asked_k, told_k], [asked_v, told_v])
+    answers = grouped_attention(queries(layout.answer), *seen, layout.bias, scale)
+    return torch.cat([spread(prompts), spread(answers)])
+
+
+def repeated_rows(
+    q: Float[Tensor, "m h e"], k: Float[Tensor, "m c e"], v: Float[Tensor, "m c e"], layout: Layout, scale: float
+) -> Float[Tensor, "x h e"]:
+    """The same by the device's fused attention, which wants each answer's prompt beside it and every head's keys."""
+    repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, 1) if repeats > 1 else x for x in (k, v))
     asked_q, asked_k, asked_v = (rows(x, layout.prompt) for x in (q, k, v))
     told_q, told_k, told_v = (rows(x, layout.answer) for x in (q, k, v))
-    seen_k, seen_v = (torch.cat([x[layout.asked], y], 2) for x, y in ((asked_k, told_k), (asked_v, told_v)))
-    prompts = scaled_dot_product_attention(asked_q, asked_k, asked_v, is_causal=True, scale=scaling)
-    answers = scaled_dot_product_attention(told_q, seen_k, seen_v, attn_mask=layout.mask, scale=scaling)
-    spread = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in (prompts, answers)])
-    return spread.index_select(0, layout.home)[None], None
+    asked = layout.asked
+    seen_k, seen_v = (torch.cat([x[asked], y], 2) for x, y in ((asked_k, told_k), (asked_v, told_v)))
+    mask = layout.bias[asked, 0, 0].to(q.dtype)
+    prompts = scaled_dot_product_attention(asked_q, asked_k, asked_v, is_causal=True, scale=scale)
+    answers = scaled_dot_product_attention(told_q, seen_k, seen_v, attn_mask=mask, scale=scale)
+    return torch.cat([x.transpose(1, 2).flatten(0, 1) for x in (prompts, answers)])
 
 
 def rows(x: Float[Tensor, "m h e"], places: Int[Tensor, "n t"]) -> Float[Tensor, "n h t e"]:

@@ -17,6 +17,8 @@ from scoreline.models.sharing import Held, Prefill, Step, seated, visible, widen
 
 ROOM = 64
 """Tokens by which the room for answers grows: what is masked in it is computed all the same."""
+COPIED = 128
+"""Prompts of up to so many tokens are copied to each of their answers; longer ones are shared."""
 STRIDE = 32
 """What the width of prompts is rounded up to where layers are compiled."""
 PREFILL_TOKENS = 8192
@@ -50,21 +52,27 @@ class Decoder(Protocol):
         ...
 
 
-def make_decoder(policy: Policy, budget: int) -> Decoder:
-    """The decoder with shared prompts where the model allows it, the library's own cache elsewhere."""
-    return SharedDecoder(policy, budget) if policy.packs else CachedDecoder(policy)
+def make_decoder(policy: Policy, budget: int, widest: int) -> Decoder:
+    """The decoder with shared prompts where the model allows it, the library's own cache elsewhere.
+
+    `budget` and `widest` are the most tokens that an answer and a prompt have.
+    """
+    return SharedDecoder(policy, budget, widest) if policy.packs else CachedDecoder(policy)
 
 
 class SharedDecoder:
     """Each distinct prompt has a seat: its keys and values, read by all of its answers. Axis q: seats.
 
-    Where layers are compiled, shapes are rounded up, so that few of them are ever seen: rows that nobody asked for are
-    computed along, behind the `count` answers in flight.
+    Short prompts are computed once too, but each answer then has a copy: one product with all of its keys costs less
+    than two. Where layers are compiled, shapes are rounded up, so that few of them are ever seen: rows that nobody
+    asked for are computed along, behind the `count` answers in flight.
     """
 
-    def __init__(self, policy: Policy, budget: int) -> None:
-        self.policy, self.budget, device = policy, budget, policy.device
-        self.compiled = policy.compiled
+    def __init__(self, policy: Policy, budget: int, widest: int) -> None:
+        self.policy, device = policy, policy.device
+        self.copies, self.compiled = widest <= COPIED, policy.compiled
+        self.least = widest if self.copies else 0
+        self.limit = self.least + budget  # tokens of an answer's own room, with its copy of the prompt
         self.seats: dict[tuple[int, ...], int] = {}
         self.held: dict[nn.Module, Held] = {}
         self.last = torch.empty(0, device=device)  # [q, d] the state that each prompt's first answer token comes from
@@ -85,9 +93,11 @@ class SharedDecoder:
         for chunk in chunks([prompt for prompt in dict.fromkeys(prompts) if prompt not in self.seats]):
             self._prefill(chunk)
         seat = torch.tensor([self.seats[prompt] for prompt in prompts], device=self.policy.device)
-        self.seat, self.written = torch.cat([self.seat, seat]), torch.cat([self.written, torch.zeros_like(seat)])
+        written = self.asked[seat] if self.copies else torch.zeros_like(seat)
+        self.seat, self.written = torch.cat([self.seat, seat]), torch.cat([self.written, written])
         for held in self.held.values():
-            held.keys, held.values = (grown(x, len(self.seat)) for x in (held.keys, held.values))
+            held.keys = stacked(held.keys, held.prompt_keys, seat, copied=self.copies)
+            held.values = stacked(held.values, held.prompt_values, seat, copied=self.copies)
         self.logits = torch.cat([self.logits, self.policy.logits(self.last)[seat]])
         self.most = 0
         self.pick(torch.arange(len(self.seat), device=seat.device))
@@ -102,16 +112,18 @@ class SharedDecoder:
 
     def step(self, tokens: Int[Tensor, " n"]) -> None:
         """One forward pass of one token an answer. One that has its budget and has not left stays there."""
-        if self.longest == self.room < self.budget:
-            self._widen(min(self.room + ROOM, self.budget) if self.compiled is None else self.room + ROOM)
-        written = self.written.clamp(max=self.budget - 1)
-        bias = torch.cat([self.seen, visible(written + 1, self.room)], -1)
-        told = Step(self.rows, written, self.members, self.home, bias)
-        positions, tokens = self.asked[self.seat] + written, pad(tokens, (0, len(self.seat) - self.count))
+        if self.longest == self.room < self.limit:
+            self._widen(self._roomy(self.room))
+        written = self.written.clamp(max=self.limit - 1)
+        told, positions = Step(self.rows, written, visible(written + 1, self.room)), written
+        if not self.copies:
+            bias, positions = torch.cat([self.seen, told.bias], -1), written + self.asked[self.seat]
+            told = told._replace(bias=bias, members=self.members, home=self.home)
+        tokens = pad(tokens, (0, len(self.seat) - self.count))
         with self._compiling():
             states = self._forward(tokens[:, None], positions[:, None], told)
         self.logits = self.policy.logits(states[: self.count, 0])
-        self.written, self.longest = written + 1, min(self.longest + 1, self.budget)
+        self.written, self.longest = written + 1, min(self.longest + 1, self.limit)
 
     def close(self) -> None:
         """The model's modules forget the keys and values."""
@@ -147,7 +159,7 @@ class SharedDecoder:
     def _hold(self, module: Any, keys: Tensor, values: Tensor) -> None:
         held = self.held.get(module)
         if held is None:
-            room = ROOM if self.compiled is not None else min(ROOM, self.budget)
+            room = self._roomy(self.least)
             own = (x.new_zeros(len(self.seat), x.shape[1], room, x.shape[3]) for x in (keys, values))
             module.held = self.held[module] = Held(keys[:0], values[:0], *own)
             held = self.held[module]
@@ -155,6 +167,10 @@ class SharedDecoder:
         width = width if self.compiled is None else -(-width // STRIDE) * STRIDE
         held.prompt_keys = torch.cat([widened(held.prompt_keys, width), widened(keys, width)])
         held.prompt_values = torch.cat([widened(held.prompt_values, width), widened(values, width)])
+
+    def _roomy(self, count: int) -> int:
+        """Room for `count` tokens and some more."""
+        return min(count + ROOM, self.limit) if self.compiled is None else -(-count // STRIDE) * STRIDE + ROOM
 
     def _widen(self, room: int) -> None:
         for held in self.held.values():
@@ -168,8 +184,8 @@ class SharedDecoder:
             held.keys, held.values = held.keys[rows], held.values[rows]
 
     def _vacate(self) -> None:
-        """Prompts without an answer left give up their seats."""
-        kept, self.seat = self.seat.unique(return_inverse=True)
+        """Prompts without an answer left give up their seats; so do those of which each answer has a copy."""
+        kept, self.seat = (self.seat[:0], self.seat * 0) if self.copies else self.seat.unique(return_inverse=True)
         order = {old: new for new, old in enumerate(kept.tolist())}
         self.seats = {prompt: order[seat] for prompt, seat in self.seats.items() if seat in order}
         self.asked, self.last = self.asked[kept], self.last[kept]
@@ -179,6 +195,8 @@ class SharedDecoder:
     def _arrange(self) -> None:
         self.rows = torch.arange(len(self.seat), device=self.seat.device)
         self.longest = int(self.written.max())
+        if self.copies:
+            return
         seats, self.most = self._size(len(self.seats)), max(self.most, int(self.seat.bincount().max()))
         self.members, self.home = seated(self.seat, seats, self._size(self.most))
         for held in self.held.values():
@@ -256,6 +274,11 @@ def chunks(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]
         part.append(prompt)
     if part:
         yield part
+
+
+def stacked(x: Tensor, prompts: Tensor, seat: Int[Tensor, " a"], *, copied: bool) -> Float[Tensor, "m k t e"]:
+    """A row more for each seat, in the same room: a copy of its prompt's, or empty."""
+    return torch.cat([x, widened(prompts[seat], x.shape[2])]) if copied else grown(x, len(x) + len(seat))
 
 
 def grown(x: Float[Tensor, "n k t e"], rows: int) -> Float[Tensor, "m k t e"]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Literal
 
 import torch
@@ -57,3 +60,17 @@ def lowered(model: nn.Module, precision: Precision) -> Iterator[None]:
     finally:
         for linear, weight in zip(linears, whole, strict=True):
             linear._parameters["weight"] = weight  # type: ignore[assignment]
+
+
+@cache
+def keep_memory() -> bool:
+    """Let glibc keep freed memory for the next tensor, and say whether this is glibc.
+
+    By default it gives every large tensor back to the system, which then clears each page again for the next one; a
+    step's tensors are those of the step before. Peak memory is the same.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+    return bool(mallopt(trim_threshold, 2**31 - 1)) and bool(mallopt(mmap_max, 0))

@@ -17,13 +17,15 @@ from torch.utils.checkpoint import checkpoint
 from scoreline.errors import ModelError
 from scoreline.models.attention import allow_packing, packed_states
 from scoreline.models.compiling import CompiledLayers
-from scoreline.models.device import Precision, autocast, choose_device
+from scoreline.models.device import Precision, autocast, choose_device, keep_memory
+from scoreline.models.likelihood import Readout, token_scores
+from scoreline.models.linear import CastLinear, cast_on_use
 from scoreline.models.loading import load_causal_lm, load_tokenizer
 from scoreline.models.text import Text
 from scoreline.types import Batch
 
-CHUNK_ELEMENTS = 1 << 26
-"""Logits held at once while log-probabilities are computed: 256 MiB of fp32."""
+CHUNK_ELEMENTS = 1 << 23
+"""Logits held at once where the head is no plain linear layer: 32 MiB of fp32."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,17 @@ class Policy:
     """A causal language model with its tokenizer, on one device."""
 
     def __init__(self, model: nn.Module, text: Text, device: torch.device, precision: Precision = "fp32") -> None:
+        if device.type == "cpu":
+            keep_memory()
         self.model: Any = model.to(device).eval()  # eval: dropout would make pi_old and pi differ without an update
         self.text = text
         self.device = device
         self.precision = precision
-        self.head = splittable_head(self.model)
+        self.head: Head = splittable_head(self.model)
         self.packs = allow_packing(self.model)
         self.compiled: CompiledLayers | None = None
+        if precision == "bf16":
+            cast_on_use(self.model)
 
     def compute(self) -> AbstractContextManager[object]:
         """The context in which its forward passes run."""
@@ -78,7 +84,7 @@ class Policy:
     ) -> tuple[Float[Tensor, "n t"], Float[Tensor, "n t"]]:
         """Log pi(o_t) and the entropy H(pi) at temperature, nats, on the policy's own tokens; zero elsewhere.
 
-        Logits exist only for own tokens and only in chunks: [n, t, v] is never made.
+        Logits exist only for own tokens and only in tiles: [n, t, v] is never made.
         """
         own = batch.mask
         logp, entropy = self._own_logprobs(states[:, :-1][own], batch.completions[own], temperature, entropy_gradient)
@@ -103,6 +109,15 @@ class Policy:
     def _own_logprobs(
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
     ) -> tuple[Tensor, Tensor]:
+        embedding = self.head.embedding
+        if isinstance(embedding, nn.Linear) and type(embedding) in (nn.Linear, CastLinear):
+            readout = Readout(self.head.scale, self.head.cap, temperature)
+            return token_scores(states, tokens, embedding.weight, embedding.bias, readout, entropy_gradient)
+        return self._chunked_logprobs(states, tokens, temperature, entropy_gradient)
+
+    def _chunked_logprobs(
+        self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
         size = max(1, CHUNK_ELEMENTS // self.vocabulary)
         chunks = list(zip(states.split(size), tokens.split(size), strict=True))
         again = torch.is_grad_enabled() and len(chunks) > 1  # keep one chunk's logits at a time, compute them twice
@@ -111,8 +126,6 @@ class Policy:
             return token_logprobs(self.logits(s) / temperature, o, entropy_gradient)
 
         parts = [checkpoint(scored, s, o, use_reentrant=False) if again else scored(s, o) for s, o in chunks]
-        if not parts:
-            return states.new_zeros(0, dtype=torch.float32), states.new_zeros(0, dtype=torch.float32)
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
@@ -184,7 +197,7 @@ def token_mask(batch: Batch) -> Bool[Tensor, "n l"]:
     return torch.cat([left, right], 1)
 
 
-def splittable_head(model: Any) -> nn.Module:
+def splittable_head(model: Any) -> Head:
     """The function from last hidden states to logits.
 
     Most architectures apply the output embedding and nothing else; some scale or cap the result. A probe compares

@@ -35,16 +35,16 @@ class Prefill(NamedTuple):
 class Step(NamedTuple):
     """One token of every answer on its way through the model.
 
-    `members` [q, g] are the answers to each prompt (0 where there are fewer than g), `home` [n] is each answer's place
-    in it, flattened, or None where all groups are whole and in order; `written` [n] the tokens that each answer has,
-    `bias` [n, 1, 1, p + t] 0 at what it may see.
+    `written` [n] is where it goes in the answer's own room, `bias` [n, 1, 1, p + t] 0 at what it may see. `members`
+    [q, g] are the answers to each prompt (0 where there are fewer than g), or None where no prompt is shared; `home`
+    [n] is each answer's place in it, flattened, or None where all groups are whole and in order.
     """
 
     rows: Int[Tensor, " n"]
     written: Int[Tensor, " n"]
-    members: Int[Tensor, "q g"]
-    home: Int[Tensor, " n"] | None
     bias: Float[Tensor, "n 1 1 l"]
+    members: Int[Tensor, "q g"] | None = None
+    home: Int[Tensor, " n"] | None = None
 
 
 def attend_prompts(
@@ -63,30 +63,35 @@ def attend_step(
 ) -> tuple[Tensor, None]:
     """One query an answer. The answers to one prompt meet its keys in one matrix product; no head is repeated."""
     held: Held = module.held
-    (n, heads, _, e), (kv, width) = query.shape, (key.shape[1], held.prompt_keys.shape[2])
+    n, heads, _, e = query.shape
     held.keys[step.rows, :, step.written] = key[:, :, 0]
     held.values[step.rows, :, step.written] = value[:, :, 0]
-    q = query.view(n, kv, heads // kv, e)
-    told = apart(torch.matmul(together(q, step), held.prompt_keys.transpose(-1, -2)), step)
-    scores = torch.cat([told, torch.matmul(q, held.keys.transpose(-1, -2))], -1).float()
-    weights = (scores * (e**-0.5 if scaling is None else scaling) + step.bias).softmax(-1).to(value.dtype)
-    seen = apart(torch.matmul(together(weights[..., :width], step), held.prompt_values), step)
-    out = seen + torch.matmul(weights[..., width:], held.values)
+    q = query.view(n, key.shape[1], heads // key.shape[1], e)
+    scores = torch.matmul(q, held.keys.transpose(-1, -2))
+    if step.members is not None:
+        asked = torch.matmul(together(q, step.members, step.home), held.prompt_keys.transpose(-1, -2))
+        scores = torch.cat([apart(asked, step.members, step.home), scores], -1)
+    scale = e**-0.5 if scaling is None else scaling
+    weights = (scores.float() * scale + step.bias).softmax(-1).to(value.dtype)
+    out = torch.matmul(weights[..., -held.keys.shape[2] :], held.values)
+    if step.members is not None:
+        asked = together(weights[..., : held.prompt_keys.shape[2]], step.members, step.home)
+        out = out + apart(torch.matmul(asked, held.prompt_values), step.members, step.home)
     return out.reshape(n, 1, heads, -1), None
 
 
-def together(x: Float[Tensor, "n k r e"], step: Step) -> Float[Tensor, "q k gr e"]:
+def together(x: Float[Tensor, "n k r e"], members: Tensor, home: Tensor | None) -> Float[Tensor, "q k gr e"]:
     """Rows of answers as rows of prompts: [q, k, g r, e]."""
-    (q, g), (_, k, r, e) = step.members.shape, x.shape
-    placed = x if step.home is None else x[step.members.flatten()]
+    (q, g), (_, k, r, e) = members.shape, x.shape
+    placed = x if home is None else x[members.flatten()]
     return placed.view(q, g, k, r, e).transpose(1, 2).reshape(q, k, g * r, e)
 
 
-def apart(x: Float[Tensor, "q k gr e"], step: Step) -> Float[Tensor, "n k r e"]:
+def apart(x: Float[Tensor, "q k gr e"], members: Tensor, home: Tensor | None) -> Float[Tensor, "n k r e"]:
     """The inverse of `together`."""
-    (q, g), (_, k, gr, e) = step.members.shape, x.shape
+    (q, g), (_, k, gr, e) = members.shape, x.shape
     placed = x.view(q, k, g, gr // g, e).transpose(1, 2).reshape(q * g, k, gr // g, e)
-    return placed if step.home is None else placed[step.home]
+    return placed if home is None else placed[home]
 
 
 def seated(seat: Int[Tensor, " n"], seats: int, most: int) -> tuple[Int[Tensor, "q g"], Int[Tensor, " n"] | None]:

@@ -67,7 +67,7 @@ class Flight:
         self.ends = torch.tensor(policy.text.eos_ids, dtype=torch.long, device=device)
         self.alive = torch.zeros(0, dtype=torch.long, device=device)
         self.entered = 0
-        self.decoder = make_decoder(policy, budget)
+        self.decoder = make_decoder(policy, budget, max(len(request.prompt_ids) for request in requests))
 
     def run(self) -> None:
         """Draw, note, let what has ended leave, step, let what waits enter; until nothing is in flight."""
