@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from scoreline.errors import ModelError
 from scoreline.models import decoder as decoding
 from scoreline.models.compiling import CompiledLayers
 from scoreline.models.decoder import CachedDecoder, SharedDecoder, make_decoder
+from scoreline.models.policy import Model, load_policy
 from scoreline.models.sharing import apart, seated, together
 from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import LocalEngine
@@ -129,12 +131,20 @@ def test_compiled_layers_draw_the_same_tokens(held: str) -> None:
     actor = parts.policy("llama")
     requests = asked(actor, 5, 3)
     eager = LocalEngine(actor).generate(requests, SAMPLING)
-    actor.compiled = CompiledLayers(actor.model)
+    actor.compiled = CompiledLayers(actor.model, actor.device)
     compiled = [LocalEngine(actor).generate(requests, SAMPLING) for _ in range(2)]
     assert compiled[0] == compiled[1], "the same run twice"
     assert [c.token_ids for c in compiled[0]] == [c.token_ids for c in eager]
     for request, completion in zip(requests, compiled[0], strict=True):
         assert plainly(actor, request, completion) == 0
+
+
+def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ModelError, match="need a compiler") as error:
+        load_policy(Model(compile=True))
+    assert "model.compile = false" in str(error.value)
 
 
 def test_bf16_weights_are_copies_that_leave_no_trace() -> None:

@@ -62,6 +62,8 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     record.objective(FORMULA, explain(built.parts.objective))
     record.environment(describe_environment(run.model.device))
+    if built.policy.unaccelerated is not None:
+        console.message(built.policy.unaccelerated)
     progress, best, wall_s = first_progress(built.parts.objective, built.parts.warmup), -1.0, 0.0
     checkpoints.sweep()
     if not resume:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from scoreline.errors import ModelError
 
 GRAPHS = 32
 """Graphs that one process makes of a decoder layer; other shapes run as they are."""
@@ -22,7 +28,9 @@ def layers_of(model: Any) -> list[nn.Module]:
 class CompiledLayers:
     """Runs a model's decoder layers compiled inside `on()`, as they are outside."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, device: torch.device) -> None:
+        check_compiler(device)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
         self.calls = {layer: torch.compile(layer._call_impl, dynamic=False) for layer in layers_of(model)}
 
     @contextmanager
@@ -36,3 +44,24 @@ class CompiledLayers:
         finally:
             for layer in self.calls:
                 layer._compiled_call_impl = None
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse to compile where there is nothing to compile with, before any time is spent."""
+    if device.type == "cpu":
+        tried = (os.environ.get("CXX"), "g++", "clang++")
+        found, wanted = any(name and shutil.which(name) for name in tried), "a C++ compiler: g++, clang++, or CXX"
+    else:
+        found, wanted = importlib.util.find_spec("triton") is not None, "the package triton"
+    if not found:
+        raise ModelError(
+            "Compiled layers need a compiler.",
+            got=f"model.compile = true on {device.type}, without one",
+            accepted=wanted,
+            todo="install it, or set model.compile = false: the tokens come from the same mathematics.",
+        )
+
+
+def cache_folder() -> Path:
+    """Where compiled graphs stay from one run to the next."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoreline" / "graphs"

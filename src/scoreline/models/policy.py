@@ -33,13 +33,15 @@ class Model:
     """Which model to train and how it computes.
 
     `path` is a Hugging Face folder, an id, or `tiny`, the embedded one. Weights and optimiser are fp32; `precision`
-    "bf16" runs forward and backward passes in bf16.
+    "bf16" runs forward and backward passes in bf16. `compile` samples through compiled decoder layers: seconds to
+    compile for each shape the first time, faster steps ever after.
     """
 
     path: str = "tiny"
     device: str = "auto"
     precision: Precision = "fp32"
     gradient_checkpointing: bool = False
+    compile: bool = False
     trust_remote_code: bool = False
     chat_template: str | None = None
 
@@ -68,6 +70,16 @@ class Policy:
     def context(self) -> int:
         """Tokens that the model can attend to, question and answer together; 2^30 when its configuration says none."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+    @property
+    def unaccelerated(self) -> str | None:
+        """Why this model takes the slower path, or None where it does not."""
+        if self.packs:
+            return None
+        return (
+            f"{type(self.model).__name__} is sampled through transformers' own cache and trained on padded rows, which "
+            "is slower: its attention is not plain causal attention (windows, capped scores, or state of another kind)"
+        )
 
     @property
     def vocabulary(self) -> int:
@@ -137,7 +149,10 @@ def load_policy(config: Model, *, seed: int = 0) -> Policy:
     if config.gradient_checkpointing:
         recompute_activations(model)
     text = Text(tokenizer, getattr(model, "generation_config", None), chat_template=config.chat_template)
-    return Policy(model, text, device, config.precision)
+    policy = Policy(model, text, device, config.precision)
+    if config.compile and policy.packs:
+        policy.compiled = CompiledLayers(policy.model, device)
+    return policy
 
 
 def recompute_activations(model: Any) -> None:
