@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scoreline.errors import ModelError
+from scoreline.models import adapters
+from scoreline.models.adapters import Lora
 from scoreline.models.attention import allow_packing, packed_states
 from scoreline.models.device import Precision, autocast, choose_device
-from scoreline.models.loading import load_causal_lm, load_tokenizer
+from scoreline.models.loading import load_adapted, load_causal_lm, load_tokenizer
 from scoreline.models.text import Text
 from scoreline.types import Batch
 
@@ -30,7 +31,7 @@ class Model:
     """Which model to train and how it computes.
 
     `path` is a Hugging Face folder, an id, or `tiny`, the embedded one. Weights and optimiser are fp32; `precision`
-    "bf16" runs forward and backward passes in bf16.
+    "bf16" runs forward and backward passes in bf16. With `lora` the weights stay as they are and an adapter learns.
     """
 
     path: str = "tiny"
@@ -39,6 +40,7 @@ class Model:
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
     chat_template: str | None = None
+    lora: Lora | None = None
 
 
 class Policy:
@@ -83,15 +85,43 @@ class Policy:
         logits: Tensor = self.head(states)
         return logits.float()
 
+    def weights(self) -> dict[str, nn.Parameter]:
+        """What training changes, by name: all weights, or the adapter's."""
+        return adapters.weights(self.model)
+
+    def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights under the names of the base model, an adapter added in, one at a time. Nothing is changed."""
+        return adapters.merged_weights(self.model)
+
     def frozen(self) -> Policy:
-        """A copy that never learns: the reference model."""
-        model = copy.deepcopy(self.model).requires_grad_(False)
+        """A copy that never learns: the reference model. Under an adapter it stands on the same weights."""
+        model = adapters.apart(self.model)
+        adapters.freeze(model)
         return Policy(model, self.text, self.device, self.precision)
 
+    @torch.no_grad()
+    def follow(self, leader: Mapping[str, Tensor], mix: float = 1.0) -> None:
+        """w <- mix w_leader + (1 - mix) w, for a frozen policy and each of the `weights` of another."""
+        for name, weight in self.weights().items():
+            weight.lerp_(leader[name].to(weight.device), mix)
+        adapters.freeze(self.model)
+
     def save(self, folder: Path) -> None:
-        """An ordinary Hugging Face folder, which `AutoModelForCausalLM.from_pretrained` loads."""
-        self.model.save_pretrained(folder, safe_serialization=True)
+        """An ordinary Hugging Face folder, which `AutoModelForCausalLM.from_pretrained` loads; under an adapter a PEFT
+        folder. The tokenizer lies in it too.
+        """
+        if adapters.adapted_layers(self.model):
+            adapters.save_adapter(self.model, folder)
+        else:
+            self.model.save_pretrained(folder, safe_serialization=True)
         self.text.tokenizer.save_pretrained(folder)
+
+    def restore(self, folder: Path) -> None:
+        """Exactly the weights that `save` wrote."""
+        if adapters.adapted_layers(self.model):
+            adapters.restore_adapter(self.model, folder)
+        else:
+            self.model.load_state_dict(load_causal_lm(str(folder)).state_dict())
 
     def _own_logprobs(
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
@@ -112,7 +142,10 @@ class Policy:
 def load_policy(config: Model, *, seed: int = 0) -> Policy:
     """The model that a recipe names, ready to train; `seed` is that of `tiny:init`."""
     device = choose_device(config.device)
-    model = load_causal_lm(config.path, trust_remote_code=config.trust_remote_code, seed=seed)
+    if config.lora is None:
+        model = load_causal_lm(config.path, trust_remote_code=config.trust_remote_code, seed=seed)
+    else:
+        model = load_adapted(config.path, config.lora, trust_remote_code=config.trust_remote_code)
     tokenizer = load_tokenizer(config.path, trust_remote_code=config.trust_remote_code)
     if config.gradient_checkpointing:
         recompute_activations(model)
