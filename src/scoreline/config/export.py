@@ -99,11 +99,12 @@ def card(run: Recorded, history: History, checkpoint: Path, folder: Path) -> str
     facts["run, checkpoint"] = f"{run.name}, {checkpoint.name}"
     facts |= {name: str(version) for name, version in history.environment.items()}
     purpose, loader = use(run)
-    peft = ["from peft import PeftModel"] if is_adapter(folder) else []
+    adapter = is_adapter(folder)
     return CARD.read_text(encoding="utf-8").format(
         purpose=purpose,
-        library="peft" if peft else "transformers",
-        imports="\n".join([*peft, f"from transformers import {loader}, AutoTokenizer"]),
+        library="peft" if adapter else "transformers",
+        wrapper="from peft import PeftModel\n" if adapter else "",
+        loader=loader,
         load=how_to_load(loader, folder, folder.name),
         tags="\n".join(f"- {tag}" for tag in [*tags(run), "scoreline"]),
         name=run.name,
