@@ -23,7 +23,8 @@ def learned(recipe: Path, folder: Path, *overrides: str) -> dict[str, Any]:
 
 @pytest.mark.learning
 @pytest.mark.parametrize(
-    ("name", "least"), [("naive", 0.85), ("actor_critic", 0.85), ("ppo_clip", 0.85), ("ppo", 0.85), ("grpo", 0.95)]
+    ("name", "least"),
+    [("naive", 0.85), ("actor_critic", 0.85), ("ppo_clip", 0.85), ("ppo", 0.85), ("grpo", 0.95), ("grpo_lora", 0.9)],
 )
 def test_the_recipe_learns(tmp_path: Path, name: str, least: float) -> None:
     found = learned(RECIPES / "laptop" / f"{name}.toml", tmp_path)
