@@ -46,3 +46,11 @@ def test_the_quickstart_reaches_its_promise(tmp_path: Path) -> None:
     found = learned(RECIPES / "quickstart.toml", tmp_path, "seed=1")
     assert found["before"]["avg@k"]["mean"] <= 0.55
     assert found["after"]["avg@k"]["mean"] >= 0.95
+
+
+@pytest.mark.learning
+def test_moments_of_8_bits_learn_too(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra [bnb] is not installed")
+    found = learned(RECIPES / "quickstart.toml", tmp_path, "train.optimizer=adamw_8bit")
+    assert found["before"]["avg@k"]["mean"] <= 0.55
+    assert found["after"]["avg@k"]["mean"] >= 0.95

@@ -158,6 +158,7 @@ def make_learner(run: Run, objective: Objective, policy: Policy) -> LocalLearner
         max_grad_norm=run.train.max_grad_norm,
         micro_batch_size=run.train.micro_batch_size,
         temperature=run.sampling.temperature,
+        optimizer=run.train.optimizer,
     )
 
 

@@ -18,6 +18,7 @@ from scoreline.models.critic import Critic, split_values
 from scoreline.models.policy import Policy
 from scoreline.objectives.objective import Loss, Objective, PolicyOutput
 from scoreline.train.collate import trim, untrim
+from scoreline.train.optimizers import OptimizerName, make_optimizer
 from scoreline.train.supervised import restore_state, save_state
 from scoreline.types import Batch, Metrics
 
@@ -66,6 +67,7 @@ class LocalLearner:
         max_grad_norm: float = 1.0,
         micro_batch_size: int = 16,
         temperature: float = 1.0,
+        optimizer: OptimizerName = "adamw",
     ) -> None:
         self.policy, self.objective, self.reference, self.critic = policy, objective, reference, critic
         self.micro_batch_size, self.temperature, self.max_grad_norm = micro_batch_size, temperature, max_grad_norm
@@ -75,7 +77,7 @@ class LocalLearner:
             self.groups["critic"] = list(critic.weights().values())
         self.rates = [rates[name] for name in self.groups]
         params = [{"params": group, "lr": rates[name]} for name, group in self.groups.items()]
-        self.optimizer = torch.optim.AdamW(params, weight_decay=weight_decay, fused=policy.device.type != "mps")
+        self.optimizer = make_optimizer(optimizer, params, weight_decay=weight_decay, device=policy.device)
         self.device = policy.device
         self.refreshed = False
 
