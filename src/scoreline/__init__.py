@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scoreline.environments.prompts import Data as Data
     from scoreline.environments.rewards import RewardSpec as RewardSpec
     from scoreline.environments.steps import Splitter as Splitter
+    from scoreline.models.adapters import Lora as Lora
     from scoreline.models.policy import Model as Model
     from scoreline.objectives.objective import Objective as Objective
     from scoreline.objectives.zoo import (
@@ -57,6 +58,7 @@ _HOMES = {
     "Data": "scoreline.environments.prompts",
     "RewardSpec": "scoreline.environments.rewards",
     "Splitter": "scoreline.environments.steps",
+    "Lora": "scoreline.models.adapters",
     "Model": "scoreline.models.policy",
     "Objective": "scoreline.objectives.objective",
     "Sampling": "scoreline.rollout.engine",

@@ -194,13 +194,16 @@ def export(
     checkpoint: Annotated[
         str | None, typer.Option(metavar="NAME", help="best, or such as step-000100; left out, the newest.")
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Add an adapter to its base model: an ordinary folder.")
+    ] = False,
 ) -> None:
     """Copy a run's model to a folder of its own, with a model card."""
     from scoreline.config.export import export as copy
-    from scoreline.config.export import loader_of
+    from scoreline.config.export import how_to_load, loader_of
 
-    folder = copy(run, to, checkpoint)
-    typer.echo(f"{folder}: load it with {loader_of(run)}.from_pretrained({str(folder)!r})")
+    folder = copy(run, to, checkpoint, merge=merge)
+    typer.echo(f"{folder}: load it with {how_to_load(loader_of(run), folder, str(folder))}")
 
 
 @app.command()

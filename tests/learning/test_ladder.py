@@ -23,7 +23,8 @@ def learned(recipe: Path, folder: Path, *overrides: str) -> dict[str, Any]:
 
 @pytest.mark.learning
 @pytest.mark.parametrize(
-    ("name", "least"), [("naive", 0.85), ("actor_critic", 0.85), ("ppo_clip", 0.85), ("ppo", 0.85), ("grpo", 0.95)]
+    ("name", "least"),
+    [("naive", 0.85), ("actor_critic", 0.85), ("ppo_clip", 0.85), ("ppo", 0.85), ("grpo", 0.95), ("grpo_lora", 0.9)],
 )
 def test_the_recipe_learns(tmp_path: Path, name: str, least: float) -> None:
     found = learned(RECIPES / "laptop" / f"{name}.toml", tmp_path)
@@ -43,5 +44,13 @@ def test_rewards_on_steps_and_answers_learn(tmp_path: Path, name: str) -> None:
 @pytest.mark.learning
 def test_the_quickstart_reaches_its_promise(tmp_path: Path) -> None:
     found = learned(RECIPES / "quickstart.toml", tmp_path, "seed=1")
+    assert found["before"]["avg@k"]["mean"] <= 0.55
+    assert found["after"]["avg@k"]["mean"] >= 0.95
+
+
+@pytest.mark.learning
+def test_moments_of_8_bits_learn_too(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra [bnb] is not installed")
+    found = learned(RECIPES / "quickstart.toml", tmp_path, "train.optimizer=adamw_8bit")
     assert found["before"]["avg@k"]["mean"] <= 0.55
     assert found["after"]["avg@k"]["mean"] >= 0.95

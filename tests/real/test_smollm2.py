@@ -58,3 +58,18 @@ def test_two_steps_of_the_recipe_and_plain_transformers_loads_the_result(tmp_pat
     told = tokenizer.apply_chat_template(list(ASKED.content), add_generation_prompt=True, return_tensors="pt")
     assert model.generate(**told, max_new_tokens=4).shape[1] > told["input_ids"].shape[1]
     assert (folder / "report.html").stat().st_size > 10_000
+
+
+def test_an_adapter_learns_on_it_and_peft_loads_the_result(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    changes = [f"folder={tmp_path}", f"model.path={FOLDER}", "train.steps=1", "train.prompts_per_step=2"]
+    changes += ["eval.prompts=0", "model.lora.rank=4", "train.learning_rate=1e-4", "objective.kl.beta=0.01"]
+    folder = train(load(Run, [ROOT / "recipes/laptop/smollm2_sums.toml"], changes)) / "checkpoints/step-000001"
+    weights = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    assert weights < 16 << 20, "an adapter and its optimiser, not half a gigabyte and twice that"
+    base = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+    before = base.lm_head.weight.detach().clone(), base.model.layers[0].self_attn.q_proj.weight.detach().clone()
+    merged = PeftModel.from_pretrained(base, str(folder / "hf")).merge_and_unload()
+    assert torch.equal(merged.lm_head.weight, before[0])
+    assert not torch.equal(merged.model.layers[0].self_attn.q_proj.weight, before[1])

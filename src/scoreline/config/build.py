@@ -146,18 +146,19 @@ def completed(run: Run) -> Objective:
 def make_learner(run: Run, objective: Objective, policy: Policy) -> LocalLearner:
     """The learner with the reference and the critic that the objective needs, and no others."""
     needs = objective.needs
-    remote = run.model.trust_remote_code
+    remote, lora = run.model.trust_remote_code, run.model.lora
     return LocalLearner(
         policy,
         objective,
         reference=policy.frozen() if "logp_ref" in needs else None,
-        critic=make_critic(run.critic, policy, trust_remote_code=remote) if "values" in needs else None,
+        critic=make_critic(run.critic, policy, trust_remote_code=remote, lora=lora) if "values" in needs else None,
         learning_rate=run.train.learning_rate,
         critic_learning_rate=run.critic.learning_rate,
         weight_decay=run.train.weight_decay,
         max_grad_norm=run.train.max_grad_norm,
         micro_batch_size=run.train.micro_batch_size,
         temperature=run.sampling.temperature,
+        optimizer=run.train.optimizer,
     )
 
 

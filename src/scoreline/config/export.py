@@ -11,12 +11,14 @@ from typing import Any
 
 from scoreline.config.judge import JudgeRun
 from scoreline.config.label import LabelRun
-from scoreline.config.launch import resolve_model
+from scoreline.config.launch import is_model, resolve_model
 from scoreline.config.load import load, resolve
 from scoreline.config.recipe import Said, read
 from scoreline.config.run import Run, SftRun
 from scoreline.environments.resolve import name_of
 from scoreline.errors import CheckpointError, suggest
+from scoreline.models.adapters import SETTINGS, base_of, is_adapter, settings
+from scoreline.models.policy import load_policy
 from scoreline.reports.history import History, read_history
 from scoreline.train.checkpoint import MANIFEST, STATE, damage
 
@@ -52,9 +54,10 @@ def recorded(folder: Path) -> Recorded | None:
     return replace(run, algorithm=algorithm)
 
 
-def export(folder: Path, target: Path, checkpoint: str | None = None) -> Path:
+def export(folder: Path, target: Path, checkpoint: str | None = None, *, merge: bool = False) -> Path:
     """Copy the newest model of a run, or a named checkpoint's, to `target`, with a model card.
 
+    An adapter stays a PEFT folder; with `merge` it is added to its base model, which makes an ordinary folder.
     Raises `CheckpointError` for a folder that is no run, a checkpoint that is not there or has changed since it was
     written, and a target that has something in it.
     """
@@ -68,14 +71,25 @@ def export(folder: Path, target: Path, checkpoint: str | None = None) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CheckpointError("The target is not empty.", got=target, accepted="a new or an empty folder")
     try:
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
-        (target / "README.md").write_text(card(run, read_history(folder), holder, target.name), encoding="utf-8")
+        if merge and is_adapter(source):
+            load_policy(replace(run.model, path=str(source), lora=None, device="cpu")).save(target)
+        else:
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+            name_base(target)
+        (target / "README.md").write_text(card(run, read_history(folder), holder, target), encoding="utf-8")
     except OSError as error:
         raise CheckpointError("The model could not be copied.", got=error, todo="look at what is in the way") from error
     return target
 
 
-def card(run: Recorded, history: History, checkpoint: Path, folder: str) -> str:
+def name_base(folder: Path) -> None:
+    """Call an adapter's base model by its name alone where its path is nobody's business."""
+    if is_adapter(folder):
+        said = settings(folder) | {"base_model_name_or_path": _public(base_of(folder))}
+        (folder / SETTINGS).write_text(json.dumps(said, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def card(run: Recorded, history: History, checkpoint: Path, folder: Path) -> str:
     """The README of an exported model: base model, method, data, evaluation, versions, and how to load it."""
     facts = {"base model": _public(run.model.path), "method": method(run), "data": _public(run.data.source)}
     if isinstance(run, Run):
@@ -85,14 +99,18 @@ def card(run: Recorded, history: History, checkpoint: Path, folder: str) -> str:
     facts["run, checkpoint"] = f"{run.name}, {checkpoint.name}"
     facts |= {name: str(version) for name, version in history.environment.items()}
     purpose, loader = use(run)
+    adapter = is_adapter(folder)
     return CARD.read_text(encoding="utf-8").format(
         purpose=purpose,
+        library="peft" if adapter else "transformers",
+        wrapper="from peft import PeftModel\n" if adapter else "",
         loader=loader,
+        load=how_to_load(loader, folder, folder.name),
         tags="\n".join(f"- {tag}" for tag in [*tags(run), "scoreline"]),
         name=run.name,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         scores=_scores(history, checkpoint),
-        folder=folder,
+        folder=folder.name,
     )
 
 
@@ -125,11 +143,18 @@ def loader_of(folder: Path) -> str:
     return use(Run() if run is None else run)[1]
 
 
+def how_to_load(loader: str, folder: Path, name: str) -> str:
+    """The Python that loads an exported folder: a model, or an adapter on its base model."""
+    if not is_adapter(folder):
+        return f"{loader}.from_pretrained({json.dumps(name)})"
+    return f"PeftModel.from_pretrained({loader}.from_pretrained({json.dumps(base_of(folder))}), {json.dumps(name)})"
+
+
 def _source(folder: Path, checkpoint: str | None) -> Path:
     """The Hugging Face folder of the newest or of the named checkpoint."""
     if checkpoint is None:
         source = Path(resolve_model(str(folder)))
-        if not (source / "config.json").is_file():
+        if not is_model(source):
             raise CheckpointError("The run has no checkpoint.", got=folder, todo="go on with `train --resume`.")
         return source
     whole = (path.parent for path in (folder / "checkpoints").glob("*/hf"))

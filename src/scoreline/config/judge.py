@@ -14,6 +14,7 @@ from scoreline.config.launch import claim, describe_environment, resolve_model
 from scoreline.environments.messages import text_of
 from scoreline.environments.preferences import Labelled, Pair, hold_out_rows, load_labelled, load_pairs
 from scoreline.environments.prompts import Data
+from scoreline.errors import ConfigError
 from scoreline.models.judges import start_judge
 from scoreline.models.policy import Model, recompute_activations
 from scoreline.reports import jsonl
@@ -85,6 +86,8 @@ def load_rows(run: JudgeRun) -> tuple[Rows, Rows]:
 def open_learner(run: JudgeRun) -> JudgeLearner:
     """The judge that starts, and its optimiser."""
     model = run.model
+    if model.lora is not None:
+        raise ConfigError("A judge is trained whole.", got="[model.lora]", todo="leave the table out.")
     judge = start_judge(
         run.kind,
         resolve_model(model.path),

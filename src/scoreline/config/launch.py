@@ -20,6 +20,7 @@ from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
 from scoreline.environments.examples import load_examples
 from scoreline.errors import CheckpointError, ConfigError
+from scoreline.models.adapters import is_adapter
 from scoreline.models.device import choose_device
 from scoreline.models.policy import Model, load_policy
 from scoreline.objectives.explain import FORMULA, explain
@@ -106,6 +107,7 @@ def claim(root: str, name: str, *, resume: bool, overwrite: bool) -> Path:
 def finetune(run: SftRun, *, overwrite: bool = False) -> Path:
     """Supervised fine-tuning as the configuration says; the run's folder, with the model in `hf/`."""
     folder = claim(run.folder, run.name, resume=False, overwrite=overwrite)
+    torch.manual_seed(run.seed)  # a fresh adapter draws
     policy = load_policy(run.model, seed=run.seed)
     examples = load_examples(run.data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +148,12 @@ def resolve_model(path: str) -> str:
     folder = Path(path)
     newest = Checkpoints(folder / "checkpoints").newest() if (folder / "checkpoints").is_dir() else None
     candidates = [newest / "hf" if newest is not None else folder / "hf", folder / "hf"]
-    return next((str(c) for c in candidates if (c / "config.json").is_file()), path)
+    return next((str(c) for c in candidates if is_model(c)), path)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a model is there: a whole one, or an adapter."""
+    return (folder / "config.json").is_file() or is_adapter(folder)
 
 
 def describe_environment(device: str = "auto") -> dict[str, Any]:

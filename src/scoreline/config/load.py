@@ -182,8 +182,9 @@ def _leaf(choices: Sequence[Any], said: Said, at: str) -> Any:
     candidates = [said.value] if said.text is None else [said.value, said.text]
     for value in candidates:
         for choice in choices:
+            listed = tuple(value) if get_origin(choice) is tuple and isinstance(value, list) else value
             with suppress(ValidationError):
-                fitting = TypeAdapter(choice).validate_python(value, strict=True)
+                fitting = TypeAdapter(choice).validate_python(listed, strict=True)
                 if not (isinstance(fitting, float) and math.isnan(fitting)):
                     return fitting
     raise _wrong(f"{at} does not take this value.", said, at, accepted(choices))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scoreline.models.adapters import Lora, apart, attach
 from scoreline.models.attention import allow_packing
 from scoreline.models.linear import cast_on_use
 from scoreline.models.loading import load_causal_lm
@@ -53,27 +53,39 @@ class Critic(nn.Module):
         values: Tensor = self.head(states).squeeze(-1).float()
         return values
 
+    def weights(self) -> dict[str, nn.Parameter]:
+        """What training changes, by name: the head's weights, and the trunk's or their adapter's."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
     def save(self, folder: Path) -> None:
         """`critic.safetensors` in `folder`."""
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "critic.safetensors"
-        )
+        tensors = {name: weight.detach().contiguous() for name, weight in self.weights().items()}
+        save_file(tensors, folder / "critic.safetensors")
 
+    @torch.no_grad()
     def restore(self, folder: Path) -> None:
         """The weights that `save` wrote, exactly."""
-        self.load_state_dict(load_file(folder / "critic.safetensors"))
+        saved = load_file(folder / "critic.safetensors")
+        for name, weight in self.weights().items():
+            weight.copy_(saved[name])
 
 
-def make_critic(config: CriticConfig, policy: Policy, *, trust_remote_code: bool = False) -> Critic:
-    """A critic for this policy, on its device."""
+def make_critic(
+    config: CriticConfig, policy: Policy, *, trust_remote_code: bool = False, lora: Lora | None = None
+) -> Critic:
+    """A critic for this policy, on its device. One that starts from an adapted policy has an adapter of its own on the
+    policy's weights; one with a `path` is a model of its own, under an adapter where `lora` says so.
+    """
     if config.kind == "shared":
         return Critic(None, policy.model.config.get_text_config().hidden_size).to(policy.device, torch.float32)
     given = config.path
     model: Any = policy.model if given is None else load_causal_lm(given, trust_remote_code=trust_remote_code)
+    if given is not None and lora is not None:
+        attach(model, lora)
     packs = policy.packs if given is None else allow_packing(model)
     if policy.precision == "bf16":
         cast_on_use(model)
-    trunk, width = copy.deepcopy(model.base_model), model.config.get_text_config().hidden_size
+    trunk, width = apart(model.base_model), model.config.get_text_config().hidden_size
     return Critic(trunk, width, packs=packs).to(policy.device, torch.float32).eval()
 
 

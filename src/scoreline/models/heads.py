@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from scoreline.errors import ModelError
+from scoreline.models.adapters import is_adapter
 from scoreline.models.loading import TINY_INIT, load_causal_lm, load_config, load_tokenizer, load_weights, resolve
 from scoreline.models.text import Text
 
@@ -33,9 +34,9 @@ SPREAD = 0.1
 
 def head_of(path: str, *, trust_remote_code: bool = False) -> Kind | Literal["causal"]:
     """What a folder or id is. Raises `ModelError` for a classifier that is no judge."""
-    if path == TINY_INIT:
+    source = path if path == TINY_INIT else resolve(path)
+    if source == TINY_INIT or is_adapter(source):
         return "causal"
-    source = resolve(path)
     config = load_config(source, trust_remote_code=trust_remote_code)
     return _kind(source, config) if "Classification" in _named(config) else "causal"
 

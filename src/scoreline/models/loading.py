@@ -26,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from scoreline.errors import ModelError
 from scoreline.models import tiny
+from scoreline.models.adapters import Lora, attach, base_of, is_adapter, merge, restore_adapter
 
 TINY, TINY_INIT = "tiny", "tiny:init"
 """The embedded model, and its architecture with fresh random weights."""
@@ -72,9 +73,48 @@ def load_causal_lm(
     if path == TINY_INIT:
         return tiny.build(seed)[0].to(dtype).eval()  # type: ignore[arg-type, no-any-return]
     source = resolve(path)
+    if is_adapter(source):
+        return merge(load_base(source, trust_remote_code=trust_remote_code, dtype=dtype), source).eval()  # type: ignore[no-any-return]
     config = load_config(source, trust_remote_code=trust_remote_code)
     check_causal(source, config)
     return load_weights(AutoModelForCausalLM, source, config, trust_remote_code=trust_remote_code, dtype=dtype)
+
+
+def load_adapted(path: str, lora: Lora, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A model under an adapter that learns: a fresh one, or, where `path` is a PEFT folder, the one that is there."""
+    if path == TINY_INIT:
+        raise ModelError(
+            "An adapter is for a model that has learned something: random weights cannot be loaded again beneath it.",
+            got=f"model.path={path!r} with [model.lora]",
+            todo=f"choose another model.path, such as {TINY!r}, or leave [model.lora] out.",
+        )
+    source = resolve(path)
+    if not is_adapter(source):
+        model = load_causal_lm(path, trust_remote_code=trust_remote_code)
+        attach(model, lora, lasting(path))
+        return model
+    model = load_base(source, trust_remote_code=trust_remote_code)
+    attach(model, lora, base_of(source))
+    restore_adapter(model, source)
+    return model
+
+
+def load_base(folder: str, *, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The model beneath the adapter of a PEFT folder."""
+    base = base_of(folder)
+    try:
+        return load_causal_lm(base, trust_remote_code=trust_remote_code, dtype=dtype)
+    except ModelError as error:
+        raise ModelError(
+            "The model that this adapter belongs to cannot be loaded.",
+            got=f"{folder}: base_model_name_or_path = {base!r}. {error}",
+            todo="write the folder or id of its base model into adapter_config.json.",
+        ) from error
+
+
+def lasting(path: str) -> str:
+    """The path of a model as an adapter remembers it: a folder's in full, since commands may run elsewhere."""
+    return str(Path(resolve(path)).resolve()) if path != TINY and Path(path).expanduser().is_dir() else path
 
 
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -82,7 +122,10 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedT
     if path == TINY_INIT:
         return tiny.character_tokenizer()
     source = resolve(path)
-    if Path(source).is_dir() and not any((Path(source) / name).exists() for name in TOKENIZER_FILES):
+    bare = Path(source).is_dir() and not any((Path(source) / name).exists() for name in TOKENIZER_FILES)
+    if bare and is_adapter(source):
+        return load_tokenizer(base_of(source), trust_remote_code=trust_remote_code)
+    if bare:
         raise ModelError(
             "The model folder has no tokenizer.",
             got=listing(source),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scoreline.errors import ModelError
+from scoreline.models import adapters
+from scoreline.models.adapters import Lora
 from scoreline.models.attention import allow_packing, packed_states
 from scoreline.models.compiling import CompiledLayers
 from scoreline.models.device import Precision, autocast, choose_device, keep_memory
 from scoreline.models.likelihood import Readout, token_scores
 from scoreline.models.linear import CastLinear, cast_on_use
-from scoreline.models.loading import load_causal_lm, load_tokenizer
+from scoreline.models.loading import load_adapted, load_causal_lm, load_tokenizer
 from scoreline.models.text import Text
 from scoreline.types import Batch
 
@@ -34,7 +35,8 @@ class Model:
 
     `path` is a Hugging Face folder, an id, or `tiny`, the embedded one. Weights and optimiser are fp32; `precision`
     "bf16" runs forward and backward passes in bf16. `compile` samples through compiled decoder layers: seconds to
-    compile for each shape the first time, faster steps ever after.
+    compile for each shape the first time, faster steps ever after. With `lora` the weights stay as they are and an
+    adapter learns.
     """
 
     path: str = "tiny"
@@ -44,6 +46,7 @@ class Model:
     compile: bool = False
     trust_remote_code: bool = False
     chat_template: str | None = None
+    lora: Lora | None = None
 
 
 class Policy:
@@ -108,15 +111,43 @@ class Policy:
         logits: Tensor = self.head(states)
         return logits.float()
 
+    def weights(self) -> dict[str, nn.Parameter]:
+        """What training changes, by name: all weights, or the adapter's."""
+        return adapters.weights(self.model)
+
+    def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights under the names of the base model, an adapter added in, one at a time. Nothing is changed."""
+        return adapters.merged_weights(self.model)
+
     def frozen(self) -> Policy:
-        """A copy that never learns: the reference model."""
-        model = copy.deepcopy(self.model).requires_grad_(False)
+        """A copy that never learns: the reference model. Under an adapter it stands on the same weights."""
+        model = adapters.apart(self.model)
+        adapters.freeze(model)
         return Policy(model, self.text, self.device, self.precision)
 
+    @torch.no_grad()
+    def follow(self, leader: Mapping[str, Tensor], mix: float = 1.0) -> None:
+        """w <- mix w_leader + (1 - mix) w, for a frozen policy and each of the `weights` of another."""
+        for name, weight in self.weights().items():
+            weight.lerp_(leader[name].to(weight.device), mix)
+        adapters.freeze(self.model)
+
     def save(self, folder: Path) -> None:
-        """An ordinary Hugging Face folder, which `AutoModelForCausalLM.from_pretrained` loads."""
-        self.model.save_pretrained(folder, safe_serialization=True)
+        """An ordinary Hugging Face folder, which `AutoModelForCausalLM.from_pretrained` loads; under an adapter a PEFT
+        folder. The tokenizer lies in it too.
+        """
+        if adapters.adapted_layers(self.model):
+            adapters.save_adapter(self.model, folder)
+        else:
+            self.model.save_pretrained(folder, safe_serialization=True)
         self.text.tokenizer.save_pretrained(folder)
+
+    def restore(self, folder: Path) -> None:
+        """Exactly the weights that `save` wrote."""
+        if adapters.adapted_layers(self.model):
+            adapters.restore_adapter(self.model, folder)
+        else:
+            self.model.load_state_dict(load_causal_lm(str(folder)).state_dict())
 
     def _own_logprobs(
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
@@ -144,7 +175,10 @@ class Policy:
 def load_policy(config: Model, *, seed: int = 0) -> Policy:
     """The model that a recipe names, ready to train; `seed` is that of `tiny:init`."""
     device = choose_device(config.device)
-    model = load_causal_lm(config.path, trust_remote_code=config.trust_remote_code, seed=seed)
+    if config.lora is None:
+        model = load_causal_lm(config.path, trust_remote_code=config.trust_remote_code, seed=seed)
+    else:
+        model = load_adapted(config.path, config.lora, trust_remote_code=config.trust_remote_code)
     tokenizer = load_tokenizer(config.path, trust_remote_code=config.trust_remote_code)
     if config.gradient_checkpointing:
         recompute_activations(model)

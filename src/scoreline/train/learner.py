@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scoreline.models.critic import Critic, split_values
-from scoreline.models.loading import load_causal_lm
 from scoreline.models.policy import Policy
 from scoreline.objectives.objective import Loss, Objective, PolicyOutput
 from scoreline.train.collate import trim, untrim
+from scoreline.train.optimizers import OptimizerName, make_optimizer
 from scoreline.train.supervised import restore_state, save_state
 from scoreline.types import Batch, Metrics
 
@@ -67,16 +67,17 @@ class LocalLearner:
         max_grad_norm: float = 1.0,
         micro_batch_size: int = 16,
         temperature: float = 1.0,
+        optimizer: OptimizerName = "adamw",
     ) -> None:
         self.policy, self.objective, self.reference, self.critic = policy, objective, reference, critic
         self.micro_batch_size, self.temperature, self.max_grad_norm = micro_batch_size, temperature, max_grad_norm
-        self.groups = {"policy": list(policy.model.parameters())}
+        self.groups = {"policy": list(policy.weights().values())}
         rates = {"policy": learning_rate, "critic": critic_learning_rate}
         if critic is not None:
-            self.groups["critic"] = list(critic.parameters())
+            self.groups["critic"] = list(critic.weights().values())
         self.rates = [rates[name] for name in self.groups]
         params = [{"params": group, "lr": rates[name]} for name, group in self.groups.items()]
-        self.optimizer = torch.optim.AdamW(params, weight_decay=weight_decay, fused=policy.device.type != "mps")
+        self.optimizer = make_optimizer(optimizer, params, weight_decay=weight_decay, device=policy.device)
         self.device = policy.device
         self.refreshed = False
 
@@ -116,38 +117,34 @@ class LocalLearner:
         }
         return facts | dict(zip(names, norms, strict=True)) | noted
 
-    @torch.no_grad()
     def refresh(self, mix: float = 1.0) -> None:
         """pi_ref <- mix pi_theta + (1 - mix) pi_ref.
 
         1 makes the policy its own reference (DeepSeekMath, 2402.03300, Algorithm 1); less is the soft update of TR-DPO
-        (2404.09656). Without a reference there is nothing to do.
+        (2404.09656). Under an adapter it is A and B that are mixed. Without a reference there is nothing to do.
         """
         if self.reference is not None:
-            for old, new in zip(self.reference.model.parameters(), self.policy.model.parameters(), strict=True):
-                old.lerp_(new, mix)
+            self.reference.follow(self.policy.weights(), mix)
             self.refreshed = True
 
     def save(self, folder: Path) -> None:
-        """`hf/` (an ordinary model folder), `optimizer.safetensors`; `critic.safetensors` and `reference.safetensors`
+        """`hf/` (what `Policy.save` writes), `optimizer.safetensors`; `critic.safetensors` and `reference.safetensors`
         where there is a critic, and a reference that is no longer the model the run started from.
         """
         self.policy.save(folder / "hf")
         if self.critic is not None:
             self.critic.save(folder)
         if self.reference is not None and self.refreshed:
-            save_file(dict(self.reference.model.named_parameters()), folder / REFERENCE)
+            save_file(dict(self.reference.weights()), folder / REFERENCE)
         save_state(self.optimizer, folder / OPTIMIZER)
 
     def restore(self, folder: Path) -> None:
         """Exactly the state that `save` wrote."""
-        self.policy.model.load_state_dict(load_causal_lm(str(folder / "hf")).state_dict())
+        self.policy.restore(folder / "hf")
         if self.critic is not None:
             self.critic.restore(folder)
         if self.reference is not None and (folder / REFERENCE).is_file():
-            saved = load_file(folder / REFERENCE)
-            for name, parameter in self.reference.model.named_parameters():
-                parameter.data.copy_(saved[name])
+            self.reference.follow(load_file(folder / REFERENCE))
             self.refreshed = True
         restore_state(self.optimizer, folder / OPTIMIZER)
 

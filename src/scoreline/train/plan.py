@@ -12,6 +12,7 @@ import torch
 from scoreline.errors import ConfigError
 from scoreline.objectives.aggregates import Aggregate
 from scoreline.rollout.collect import order
+from scoreline.train.optimizers import OptimizerName
 from scoreline.types import Batch
 
 Shape = Literal["constant", "linear", "cosine"]
@@ -23,7 +24,7 @@ class Plan:
 
     A step samples `prompts_per_step` x `num_generations` answers and makes `num_iterations` passes (mu) over them in
     `minibatches` optimiser updates each. `micro_batch_size` rows go through the model at once: it changes memory and
-    speed, not the mathematics.
+    speed, not the mathematics. `optimizer` "adamw_8bit" keeps its moments in 8 bits, those of the critic too.
     """
 
     steps: int = 100
@@ -36,6 +37,7 @@ class Plan:
     schedule: Shape = "constant"
     warmup_updates: int = 0
     beta_schedule: Shape = "constant"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     max_bad_updates: int = 3

@@ -53,7 +53,7 @@ def finetune(policy: Policy, examples: Sequence[Example], config: SFT, *, seed: 
     `DivergenceError` after `max_bad_steps` steps in a row that could not be applied.
     """
     rows = tokenise(policy.text, examples, min(config.max_length, policy.context))
-    parameters = list(policy.model.parameters())
+    parameters = list(policy.weights().values())
     torch.manual_seed(seed)
 
     def gradient(batch: Sequence[Row]) -> Metrics:

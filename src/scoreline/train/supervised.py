@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -149,13 +149,26 @@ def _diverged(step: int, bad: int, metrics: Metrics, fit: Fit) -> DivergenceErro
 def save_state(optimizer: torch.optim.Optimizer, file: Path) -> None:
     """The optimiser's tensors by parameter number and name: `0.exp_avg`."""
     states = optimizer.state_dict()["state"]
-    save_file({f"{i}.{key}": value.contiguous() for i, one in states.items() for key, value in one.items()}, file)
+    save_file({f"{i}.{key}": value for i, one in states.items() for key, value in _tensors(one)}, file)
 
 
 def restore_state(optimizer: torch.optim.Optimizer, file: Path) -> None:
     """Exactly what `save_state` wrote."""
-    states: dict[int, dict[str, Tensor]] = {}
+    states: dict[int, dict[str, Tensor | int]] = {}
     for name, tensor in load_file(file).items():
         index, key = name.split(".", 1)
-        states.setdefault(int(index), {})[key] = tensor
+        states.setdefault(int(index), {})[key] = int(tensor) if tensor.dtype is torch.int64 else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+
+
+def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """What an optimiser remembers of one parameter, as tensors that share no memory: 8-bit moments come in a table of
+    their own, with a count that is a number, and a code book that all parameters share.
+    """
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            yield from _tensors(value)
+        elif key.startswith("qmap"):
+            yield key, value.clone()
+        else:
+            yield key, value.contiguous() if isinstance(value, Tensor) else torch.tensor(value)
