@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scoreline.models.critic import Critic, split_values
+from scoreline.models.footprint import footprint
 from scoreline.models.loading import load_causal_lm
 from scoreline.models.policy import Policy
 from scoreline.objectives.objective import Loss, Objective, PolicyOutput
 from scoreline.train.collate import trim, untrim
+from scoreline.train.portions import Models, Portions
 from scoreline.train.supervised import restore_state, save_state
 from scoreline.types import Batch, Metrics
 
@@ -65,11 +67,11 @@ class LocalLearner:
         critic_learning_rate: float = 1e-5,
         weight_decay: float = 0.0,
         max_grad_norm: float = 1.0,
-        micro_batch_size: int = 16,
+        micro_batch_size: int | Literal["auto"] = "auto",
         temperature: float = 1.0,
     ) -> None:
         self.policy, self.objective, self.reference, self.critic = policy, objective, reference, critic
-        self.micro_batch_size, self.temperature, self.max_grad_norm = micro_batch_size, temperature, max_grad_norm
+        self.temperature, self.max_grad_norm = temperature, max_grad_norm
         self.groups = {"policy": list(policy.model.parameters())}
         rates = {"policy": learning_rate, "critic": critic_learning_rate}
         if critic is not None:
@@ -79,10 +81,14 @@ class LocalLearner:
         self.optimizer = torch.optim.AdamW(params, weight_decay=weight_decay, fused=policy.device.type != "mps")
         self.device = policy.device
         self.refreshed = False
+        self.portions = Portions(micro_batch_size, packed=policy.packs, device=self.device, models=self._models())
 
-    @torch.no_grad()
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
         """The batch with `logp_old`, `logp_ref`, `values` and `value_end`, as far as `passes` asks for them."""
+        return self.portions.retried(lambda: self._annotated(batch, passes), batch)
+
+    @torch.no_grad()
+    def _annotated(self, batch: Batch, passes: frozenset[str]) -> Batch:
         width = batch.completions.shape[1]
         columns: dict[str, Tensor] = {}
         for rows, micro in self._micro_batches(batch):
@@ -95,8 +101,7 @@ class LocalLearner:
     def update(self, batch: Batch, told: Update) -> Metrics:
         """One optimiser update on one minibatch. Non-finite loss or gradient: no step, `skipped_updates` is 1."""
         started = time.perf_counter()
-        self.optimizer.zero_grad(set_to_none=True)
-        facts = self._backward(batch, told.beta)
+        facts = self.portions.retried(lambda: self._backward(batch, told.beta), batch)
         if told.hold_policy:
             for parameter in self.groups["policy"]:
                 parameter.grad = None
@@ -112,9 +117,16 @@ class LocalLearner:
         noted = {
             "learning_rate": rate,
             "skipped_updates": float(not finite),
+            "micro_batch_size": float(self.portions.largest),
             "time/update": time.perf_counter() - started,
         }
         return facts | dict(zip(names, norms, strict=True)) | noted
+
+    def rehearse(self, batch: Batch) -> None:
+        """The gradient of a batch, thrown away: an update without its step."""
+        beta = None if self.objective.kl is None else self.objective.kl.beta
+        self.portions.retried(lambda: self._backward(batch, beta), batch)
+        self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def refresh(self, mix: float = 1.0) -> None:
@@ -129,8 +141,8 @@ class LocalLearner:
             self.refreshed = True
 
     def save(self, folder: Path) -> None:
-        """`hf/` (an ordinary model folder), `optimizer.safetensors`; `critic.safetensors` and `reference.safetensors`
-        where there is a critic, and a reference that is no longer the model the run started from.
+        """`hf/` (an ordinary model folder), `optimizer.safetensors`, `portion.json`; `critic.safetensors` and
+        `reference.safetensors` where there is a critic, and a reference that is no longer the run's first model.
         """
         self.policy.save(folder / "hf")
         if self.critic is not None:
@@ -138,6 +150,7 @@ class LocalLearner:
         if self.reference is not None and self.refreshed:
             save_file(dict(self.reference.model.named_parameters()), folder / REFERENCE)
         save_state(self.optimizer, folder / OPTIMIZER)
+        self.portions.save(folder)
 
     def restore(self, folder: Path) -> None:
         """Exactly the state that `save` wrote."""
@@ -150,8 +163,10 @@ class LocalLearner:
                 parameter.data.copy_(saved[name])
             self.refreshed = True
         restore_state(self.optimizer, folder / OPTIMIZER)
+        self.portions.restore(folder)
 
     def _backward(self, batch: Batch, beta: float | None) -> Metrics:
+        self.optimizer.zero_grad(set_to_none=True)  # what a try that ran out of memory left
         totals: Counter[str] = Counter()
         with self.policy.compute():
             for _, micro in self._micro_batches(batch):
@@ -190,8 +205,17 @@ class LocalLearner:
         return columns
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
-        order = torch.arange(len(batch), device=self.device)  # groups stay together: a prompt is computed once
-        if not self.policy.packs:
-            order = (batch.prompt_length + batch.length).argsort(stable=True)  # rows alike in length: less padding
-        for rows in order.split(self.micro_batch_size):
+        for rows in self.portions.cut(batch):
             yield rows, trim(batch.rows(rows))
+
+    def _models(self) -> Models:
+        learning = [footprint(self.policy.model, self.policy.precision)]
+        if self.critic is not None and self.critic.trunk is not None:
+            learning.append(replace(footprint(self.critic.trunk, self.policy.precision), vocabulary=0))
+        return Models(tuple(learning), self._pending)
+
+    def _pending(self) -> int:
+        """4 bytes of gradient for every parameter that learns, and 8 of AdamW's moments where there are none yet."""
+        learning = [parameter for group in self.groups.values() for parameter in group]
+        state: dict[Any, Any] = self.optimizer.state
+        return sum(parameter.numel() * (4 if state.get(parameter) else 12) for parameter in learning)
