@@ -40,8 +40,7 @@ def _preflight(run: Run, say: Callable[[str], None], once: bool) -> bool:
             say("\n".join(part))
         if once and estimate.fits:
             _, took = rehearsal.run()
-            alone = replace(estimate, step=replace(estimate.step, iterations=1, minibatches=1))
-            say("\n".join(lines.tried(alone, peak(built.policy.device), took)))
+            say("\n".join(lines.tried(estimate, peak(built.policy.device), took)))
         return estimate.fits
     finally:
         built.close()

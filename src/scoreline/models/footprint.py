@@ -74,6 +74,11 @@ class Footprint:
         """2 P m + 4 L d m l: floating-point operations of a forward pass over m tokens that each see l others."""
         return 2.0 * self.parameters * tokens + 4.0 * self.layers * self.width * tokens * context
 
+    def halved(self) -> Footprint:
+        """A model of half as many parameters: half of the layers, and half of the vocabulary."""
+        sizes = {name: getattr(self, name) // 2 for name in ("parameters", "layers", "vocabulary")}
+        return replace(self, **sizes)
+
     @property
     def number(self) -> int:
         """b: bytes of a number where the layers compute."""

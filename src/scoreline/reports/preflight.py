@@ -43,17 +43,17 @@ def duration(estimate: Estimate, steps: int) -> list[str]:
 
 def levers(estimate: Estimate) -> list[str]:
     """The settings that matter most, and what they would save at half their value."""
-    lines = ["memory depends most on (saved at half the value)"]
-    lines += _table(dict(estimate.saved_bytes()), size) or ["  the model itself"]
+    lines = ["memory depends most on (saved at half the value, or as it says)"]
+    lines += _table(dict(estimate.saved_bytes()), size)
     if estimate.seconds:
         lines += ["time depends most on (saved at half the value)", *_table(dict(estimate.saved_seconds()), seconds)]
     return lines
 
 
 def tried(estimate: Estimate, peak: int, took: float) -> list[str]:
-    """What the largest batch took, beside what was estimated for it."""
+    """What the largest step took, beside what was estimated for it."""
     return [
-        "tried    the largest batch once: longest prompts, full answers, one update",
+        "tried    the largest step once: longest prompts, answers of the whole budget, every update",
         f"  {'memory':<30}{size(peak):>10}   estimated {size(estimate.bytes)}",
         f"  {'time':<30}{seconds(took):>10}   estimated {seconds(sum(estimate.seconds.values()))}",
     ]

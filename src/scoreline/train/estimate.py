@@ -108,6 +108,21 @@ class Held:
         }
         return self.always() | (learning if sum(learning.values()) >= sum(sampling.values()) else sampling)
 
+    def changed(self) -> dict[str, Held]:
+        """The same with another model or without a reference, by the setting that does it."""
+        policy, critic = self.policy, self.critic
+        with_critic = None if critic is None else replace(critic, recomputed=True)
+        return {
+            "a model of half the size": replace(
+                self,
+                policy=policy.halved(),
+                reference=None if self.reference is None else self.reference.halved(),
+                critic=None if critic is None else critic.halved(),
+            ),
+            "gradient_checkpointing = true": replace(self, policy=replace(policy, recomputed=True), critic=with_critic),
+            'objective.kl = "none"': replace(self, reference=None),
+        }
+
     def always(self) -> dict[str, int]:
         """Bytes that are held all the time."""
         models = [model for model in (self.policy, self.critic) if model is not None]
@@ -178,18 +193,18 @@ class Estimate:
         return {} if self.rates is None else self.rates.seconds(self.step, self.held.policy)
 
     def saved_bytes(self) -> list[tuple[str, float]]:
-        """The three settings that save most memory at half their value, and how many bytes."""
-        return _most({name: self.bytes - sum(self.held.peak(half).values()) for name, half in self._halves()})
+        """The three settings that save most memory, at half their value or switched, and how many bytes."""
+        peaks = {name: self.held.peak(half) for name, half in self.step.halved().items()}
+        peaks |= {name: other.peak(self.step) for name, other in self.held.changed().items()}
+        return _most({name: self.bytes - sum(peak.values()) for name, peak in peaks.items()})
 
     def saved_seconds(self) -> list[tuple[str, float]]:
         """The three settings that save most time at half their value, and how many seconds a step."""
         if self.rates is None:
             return []
         whole, policy = sum(self.seconds.values()), self.held.policy
-        return _most({name: whole - sum(self.rates.seconds(half, policy).values()) for name, half in self._halves()})
-
-    def _halves(self) -> list[tuple[str, Largest]]:
-        return list(self.step.halved().items())
+        halves = self.step.halved().items()
+        return _most({name: whole - sum(self.rates.seconds(half, policy).values()) for name, half in halves})
 
 
 def _most(saved: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -6,6 +6,7 @@ A cut into portions B_1 .. B_k:  grad L(B) = grad L(B_1) + .. + grad L(B_k), equ
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -140,17 +141,18 @@ class Models:
 
 
 def automatic(models: Models, device: torch.device) -> Portion:
-    """The largest power of two of tokens that is useful and fits: min(ENOUGH, share of free memory / bytes a token).
+    """The largest power of two of tokens that is useful and fits: activations(m) + logits(m) <= room, m <= ENOUGH.
 
-    A power of two, because free memory is never twice the same: the same run twice should be cut alike.
+    Room is a share of the free memory, on a CPU at most `CPU_SHARE`. A power of two, because free memory is never
+    twice the same: the same run twice should be cut alike.
     """
-    token = sum(model.activations(1) + model.logits(1) for model in models.learning)
     free = available(device)
-    room = CPU_SHARE if device.type == "cpu" else 64 * GIB
-    if free is not None:
-        room = min(room, int(SAFE * max(free - models.pending(), 0)))
-    tokens = max(1, min(ENOUGH.get(device.type, 1 << 12), room // token))
-    return Portion(1 << (tokens.bit_length() - 1), "tokens")
+    room = math.inf if free is None else SAFE * max(free - models.pending(), 0)
+    room = min(room, CPU_SHARE) if device.type == "cpu" else room
+    tokens = ENOUGH[device.type]
+    while tokens > 1 and sum(m.activations(tokens) + m.logits(tokens) for m in models.learning) > room:
+        tokens //= 2
+    return Portion(tokens, "tokens")
 
 
 def too_large(batch: Batch, reason: str) -> MemoryLimitError:
