@@ -24,14 +24,18 @@ def test_the_sizes_of_a_step() -> None:
     assert replace(STEP, portion=Portion(999)).at_once == 16, "a minibatch is the most there is at once"
 
 
+def with_slack(memory: dict[str, int]) -> dict[str, int]:
+    return memory | {"allocator": sum(memory.values()) // 8}
+
+
 def test_memory_by_hand() -> None:
     held = Held(7, MODEL, reference=MODEL, critic=replace(MODEL, vocabulary=0))
     learning = {"gradients": 8000, "activations": 2 * MODEL.activations(170), "logits": 12 * 160 * 50}
     always = {"program": 7, "weights": 4000, "reference": 4000, "critic": 4000, "optimiser": 16000}
-    assert held.peak(STEP) == always | learning
+    assert held.peak(STEP) == with_slack(always | learning)
     many = replace(STEP, in_flight=32, portion=Portion(1), answer=900)
     sampling = {"keys and values": MODEL.cache(32, 910), "drawing tokens": 16 * 32 * 50}
-    assert Held(7, MODEL).peak(many) == {"program": 7, "weights": 4000, "optimiser": 8000} | sampling
+    assert Held(7, MODEL).peak(many) == with_slack({"program": 7, "weights": 4000, "optimiser": 8000} | sampling)
 
 
 def test_time_by_hand() -> None:

@@ -143,7 +143,7 @@ def test_an_update_that_ran_out_of_memory_is_the_update_of_a_smaller_portion(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is enforced on Linux")
 def test_one_row_that_does_not_fit_says_what_to_change(tmp_path: Path) -> None:
-    result = shortage(tmp_path / "none", "rows", 4, 3, 1500)
+    result = shortage(tmp_path / "none", "rows", 4, 3, 600)
     assert "one answer at a time" in result["error"]
     assert "gradient_checkpointing" in result["error"]
     assert "max_completion_length" in result["error"]

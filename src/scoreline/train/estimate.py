@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from scoreline.models.footprint import Footprint
 from scoreline.train.portions import Portion, Row
 
+SLACK = 8
+"""One part in so many comes on top for what the allocator keeps beyond what was asked of it (docs/preflight.md)."""
+
 
 @dataclass(frozen=True)
 class Largest:
@@ -106,7 +109,8 @@ class Held:
             "keys and values": self.policy.cache(step.flying, step.prompt + step.answer),
             "drawing tokens": self.policy.drawing(step.flying),
         }
-        return self.always() | (learning if sum(learning.values()) >= sum(sampling.values()) else sampling)
+        parts = self.always() | (learning if sum(learning.values()) >= sum(sampling.values()) else sampling)
+        return parts | {"allocator": sum(parts.values()) // SLACK}
 
     def changed(self) -> dict[str, Held]:
         """The same with another model or without a reference, by the setting that does it."""

@@ -14,7 +14,7 @@ from scoreline.rollout.collect import Collector, Encoded
 from scoreline.rollout.engine import Sampling
 from scoreline.train.collate import collate
 from scoreline.train.estimate import Largest, Rates
-from scoreline.train.learner import LocalLearner
+from scoreline.train.learner import LocalLearner, Update
 from scoreline.train.loop import Parts, train
 from scoreline.train.schedule import first_progress
 from scoreline.types import Batch, Completion, Report, Request, Reward, Rollout
@@ -70,6 +70,7 @@ class Rehearsal:
             seed=self.parts.seed,
         )
         parts = replace(self.parts, collector=collector)
+        self.learner.update(self._portion(1), Update(lr_factor=0.0))  # the moments are there from the second step on
         with endless(self.text):
             started = time.perf_counter()
             report = next(train(parts, first_progress(parts.objective, parts.warmup)))
