@@ -67,13 +67,24 @@ def train(
     arguments: Arguments,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
     overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Load and check everything, estimate memory and time; save nothing.")
+    ] = False,
+    once: Annotated[
+        bool, typer.Option("--try", help="A dry run that also makes the largest step once, and says what it took.")
+    ] = False,
 ) -> None:
     """Train a model by reinforcement learning, as a recipe says."""
     from scoreline.config.launch import train as launch
     from scoreline.config.load import load
     from scoreline.config.run import Run
 
-    launch(load(Run, *_split(arguments)), resume=resume, overwrite=overwrite)
+    run = load(Run, *_split(arguments))
+    if dry_run or once:
+        from scoreline.config.preflight import preflight
+
+        raise typer.Exit(0 if preflight(run, typer.echo, once=once) else 1)
+    launch(run, resume=resume, overwrite=overwrite)
 
 
 @app.command()

@@ -48,6 +48,10 @@ class DivergenceError(ScorelineError):
     """Training stopped because loss or gradient stayed non-finite."""
 
 
+class MemoryLimitError(ScorelineError):
+    """A model or a step that does not fit into memory, after everything that could be lowered was lowered."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'grpo'?`, or the list of what is known when nothing is close."""
     names = sorted(known)

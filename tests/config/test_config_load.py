@@ -11,6 +11,7 @@ import pytest
 from scoreline.config.load import ALGORITHMS, load
 from scoreline.config.run import Run, SftRun
 from scoreline.environments.rewards import RewardSpec
+from scoreline.errors import ConfigError
 from scoreline.objectives.aggregates import TokenMean
 from scoreline.objectives.divergences import KL, AdaptiveBeta
 from scoreline.objectives.groups import GroupNorm
@@ -149,3 +150,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
     file = tmp_path / "windows.toml"
     file.write_bytes("seed = 3\r\n[train]\r\nsteps = 4\r\n".encode("utf-8-sig"))
     assert load(Run, [file]).train.steps == 4
+
+
+def test_a_number_or_a_word() -> None:
+    assert load(Run, [], ["train.micro_batch_size=auto"]).train.micro_batch_size == "auto"
+    assert load(Run, [], ["train.micro_batch_size=4"]).train.micro_batch_size == 4
+    with pytest.raises(ConfigError, match=r'a whole number or "auto"'):
+        load(Run, [], ["train.micro_batch_size=many"])

@@ -242,3 +242,17 @@ def test_a_run_opens_no_port(small: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(socket.socket, "listen", refused)
     train(small)
+
+
+def test_a_context_that_ends_before_an_answer_may(small: Run) -> None:
+    """The embedded architecture has 128 tokens."""
+    cut = replace(small, sampling=replace(small.sampling, max_completion_length=128))
+    with pytest.raises(ConfigError, match=r"no room for a prompt[\s\S]*a context of 128 tokens[\s\S]*below 128"):
+        train(cut)
+    assert not folder(small).exists()
+
+
+def test_a_prompt_that_leaves_no_room_in_the_context(small: Run) -> None:
+    tight = replace(small, sampling=replace(small.sampling, max_completion_length=125))
+    with pytest.raises(DataError, match=r"leave no room[\s\S]*at most 3 tokens[\s\S]*overlong='drop'"):
+        train(tight)

@@ -54,3 +54,10 @@ def test_more_minibatches_than_groups_is_refused() -> None:
 def test_counts_below_one_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"train.steps is too small[\s\S]*got: +0"):
         Plan(steps=0)
+
+
+def test_micro_batches_are_a_number_or_automatic() -> None:
+    assert Plan().micro_batch_size == "auto"
+    assert Plan(micro_batch_size=3).micro_batch_size == 3
+    with pytest.raises(ConfigError, match=r"micro_batch_size is too small[\s\S]*0"):
+        Plan(micro_batch_size=0)

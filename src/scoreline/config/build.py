@@ -135,6 +135,11 @@ def check_plan(run: Run) -> None:
         )
 
 
+def copies(run: Run) -> int:
+    """Arrays as large as the weights that training needs: weight, gradient, two moments, and the reference's weight."""
+    return 5 if "logp_ref" in run.objective.needs else 4
+
+
 def completed(run: Run) -> Objective:
     """The objective with the token budget filled in where its aggregate asks for one."""
     aggregate = run.objective.aggregate
@@ -212,15 +217,27 @@ def scorer_for(specs: Sequence[RewardSpec], model: Model, *, steps: Sequence[Rew
 def encode(policy: Policy, prompts: Sequence[Prompt], run: Run) -> list[Encoded]:
     """Every prompt as tokens, checked against the model's context before the first step."""
     room = policy.context - run.sampling.max_completion_length
+    if room < 1:
+        raise too_long(policy.context, run.sampling)
     encoded = [Encoded(prompt, policy.text.encode(prompt)) for prompt in prompts]
     fits = [e for e in encoded if len(e.ids) <= room]
     if len(fits) < len(encoded) and run.overlong == "error":
         raise overlong(encoded, room, run.sampling)
-    if run.overlong == "truncate" and room > 0:
+    if run.overlong == "truncate":
         return [Encoded(e.prompt, e.ids[-room:]) for e in encoded]
     if not fits:
         raise overlong(encoded, room, run.sampling)
     return fits
+
+
+def too_long(context: int, sampling: Sampling) -> ConfigError:
+    """Answers that the model's context cuts off, whatever the prompt."""
+    return ConfigError(
+        "The model's context ends before an answer may end: there is no room for a prompt.",
+        got=f"sampling.max_completion_length={sampling.max_completion_length}, a context of {context} tokens",
+        accepted="an answer's tokens and at least one of its prompt within the context",
+        todo=f"set sampling.max_completion_length below {context}, less the longest prompt, or choose another model.",
+    )
 
 
 def overlong(encoded: Sequence[Encoded], room: int, sampling: Sampling) -> DataError:

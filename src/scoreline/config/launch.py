@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from scoreline.config.build import Built, build, check_plan
+from scoreline.config.build import Built, build, check_plan, copies
 from scoreline.config.dump import dump
 from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
@@ -22,6 +22,9 @@ from scoreline.environments.examples import load_examples
 from scoreline.errors import CheckpointError, ConfigError
 from scoreline.models.adapters import is_adapter
 from scoreline.models.device import choose_device
+from scoreline.models.footprint import refuse_too_large
+from scoreline.models.load import machine_is_busy
+from scoreline.models.memory import memory_told
 from scoreline.models.policy import Model, load_policy
 from scoreline.objectives.explain import FORMULA, explain
 from scoreline.reports.console import Console
@@ -42,12 +45,17 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     started = time.monotonic()
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
     check_plan(run)
+    refuse_too_large(run.model, copies(run))
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
     built = build(run, memory=folder / "judged")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         session = open_session(run, folder, built, started, resume=resume)
-        session.go()
+        busy = machine_is_busy()
+        if busy is not None:
+            session.console.warning(busy)
+        with memory_told():
+            session.go()
     finally:
         built.close()
     return folder

@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scoreline.models.critic import Critic, split_values
+from scoreline.models.footprint import footprint
 from scoreline.models.policy import Policy
 from scoreline.objectives.objective import Loss, Objective, PolicyOutput
 from scoreline.train.collate import trim, untrim
 from scoreline.train.optimizers import OptimizerName, make_optimizer
+from scoreline.train.portions import Models, Portions
 from scoreline.train.supervised import restore_state, save_state
 from scoreline.types import Batch, Metrics
 
@@ -65,12 +67,12 @@ class LocalLearner:
         critic_learning_rate: float = 1e-5,
         weight_decay: float = 0.0,
         max_grad_norm: float = 1.0,
-        micro_batch_size: int = 16,
+        micro_batch_size: int | Literal["auto"] = "auto",
         temperature: float = 1.0,
         optimizer: OptimizerName = "adamw",
     ) -> None:
         self.policy, self.objective, self.reference, self.critic = policy, objective, reference, critic
-        self.micro_batch_size, self.temperature, self.max_grad_norm = micro_batch_size, temperature, max_grad_norm
+        self.temperature, self.max_grad_norm = temperature, max_grad_norm
         self.groups = {"policy": list(policy.weights().values())}
         rates = {"policy": learning_rate, "critic": critic_learning_rate}
         if critic is not None:
@@ -80,10 +82,14 @@ class LocalLearner:
         self.optimizer = make_optimizer(optimizer, params, weight_decay=weight_decay, device=policy.device)
         self.device = policy.device
         self.refreshed = False
+        self.portions = Portions(micro_batch_size, packed=policy.packs, device=self.device, models=self._models())
 
-    @torch.no_grad()
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
         """The batch with `logp_old`, `logp_ref`, `values` and `value_end`, as far as `passes` asks for them."""
+        return self.portions.retried(lambda: self._annotated(batch, passes), batch)
+
+    @torch.no_grad()
+    def _annotated(self, batch: Batch, passes: frozenset[str]) -> Batch:
         width = batch.completions.shape[1]
         columns: dict[str, Tensor] = {}
         for rows, micro in self._micro_batches(batch):
@@ -96,8 +102,7 @@ class LocalLearner:
     def update(self, batch: Batch, told: Update) -> Metrics:
         """One optimiser update on one minibatch. Non-finite loss or gradient: no step, `skipped_updates` is 1."""
         started = time.perf_counter()
-        self.optimizer.zero_grad(set_to_none=True)
-        facts = self._backward(batch, told.beta)
+        facts = self.portions.retried(lambda: self._backward(batch, told.beta), batch)
         if told.hold_policy:
             for parameter in self.groups["policy"]:
                 parameter.grad = None
@@ -113,9 +118,16 @@ class LocalLearner:
         noted = {
             "learning_rate": rate,
             "skipped_updates": float(not finite),
+            "micro_batch_size": float(self.portions.largest),
             "time/update": time.perf_counter() - started,
         }
         return facts | dict(zip(names, norms, strict=True)) | noted
+
+    def rehearse(self, batch: Batch) -> None:
+        """The gradient of a batch, thrown away: an update without its step."""
+        beta = None if self.objective.kl is None else self.objective.kl.beta
+        self.portions.retried(lambda: self._backward(batch, beta), batch)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def refresh(self, mix: float = 1.0) -> None:
         """pi_ref <- mix pi_theta + (1 - mix) pi_ref.
@@ -128,8 +140,8 @@ class LocalLearner:
             self.refreshed = True
 
     def save(self, folder: Path) -> None:
-        """`hf/` (what `Policy.save` writes), `optimizer.safetensors`; `critic.safetensors` and `reference.safetensors`
-        where there is a critic, and a reference that is no longer the model the run started from.
+        """`hf/` (what `Policy.save` writes), `optimizer.safetensors`, `portion.json`; `critic.safetensors` and
+        `reference.safetensors` where there is a critic, and a reference that is no longer the run's first model.
         """
         self.policy.save(folder / "hf")
         if self.critic is not None:
@@ -137,6 +149,7 @@ class LocalLearner:
         if self.reference is not None and self.refreshed:
             save_file(dict(self.reference.weights()), folder / REFERENCE)
         save_state(self.optimizer, folder / OPTIMIZER)
+        self.portions.save(folder)
 
     def restore(self, folder: Path) -> None:
         """Exactly the state that `save` wrote."""
@@ -147,8 +160,10 @@ class LocalLearner:
             self.reference.follow(load_file(folder / REFERENCE))
             self.refreshed = True
         restore_state(self.optimizer, folder / OPTIMIZER)
+        self.portions.restore(folder)
 
     def _backward(self, batch: Batch, beta: float | None) -> Metrics:
+        self.optimizer.zero_grad(set_to_none=True)  # what a try that ran out of memory left
         totals: Counter[str] = Counter()
         with self.policy.compute():
             for _, micro in self._micro_batches(batch):
@@ -187,8 +202,17 @@ class LocalLearner:
         return columns
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
-        order = torch.arange(len(batch), device=self.device)  # groups stay together: a prompt is computed once
-        if not self.policy.packs:
-            order = (batch.prompt_length + batch.length).argsort(stable=True)  # rows alike in length: less padding
-        for rows in order.split(self.micro_batch_size):
+        for rows in self.portions.cut(batch):
             yield rows, trim(batch.rows(rows))
+
+    def _models(self) -> Models:
+        learning = [footprint(self.policy.model, self.policy.precision)]
+        if self.critic is not None and self.critic.trunk is not None:
+            learning.append(replace(footprint(self.critic.trunk, self.policy.precision), vocabulary=0))
+        return Models(tuple(learning), self._pending)
+
+    def _pending(self) -> int:
+        """4 bytes of gradient for every parameter that learns, and 8 of AdamW's moments where there are none yet."""
+        learning = [parameter for group in self.groups.values() for parameter in group]
+        state: dict[Any, Any] = self.optimizer.state
+        return sum(parameter.numel() * (4 if state.get(parameter) else 12) for parameter in learning)

@@ -24,7 +24,9 @@ class Plan:
 
     A step samples `prompts_per_step` x `num_generations` answers and makes `num_iterations` passes (mu) over them in
     `minibatches` optimiser updates each. `micro_batch_size` rows go through the model at once: it changes memory and
-    speed, not the mathematics. `optimizer` "adamw_8bit" keeps its moments in 8 bits, those of the critic too.
+    speed, not the mathematics. "auto" takes as many tokens at once as are fast and fit. Either number is halved, and
+    what failed is done again, when memory runs out. `optimizer` "adamw_8bit" keeps its moments in 8 bits, those of the
+    critic too.
     """
 
     steps: int = 100
@@ -32,7 +34,7 @@ class Plan:
     num_generations: int = 8
     num_iterations: int = 1
     minibatches: int = 1
-    micro_batch_size: int = 16
+    micro_batch_size: int | Literal["auto"] = "auto"
     learning_rate: float = 1e-6
     schedule: Shape = "constant"
     warmup_updates: int = 0
@@ -46,8 +48,9 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("steps", "prompts_per_step", "num_generations", "num_iterations", "minibatches"):
             at_least(1, name, getattr(self, name))
-        for name in ("micro_batch_size", "max_bad_updates"):
-            at_least(1, name, getattr(self, name))
+        at_least(1, "max_bad_updates", self.max_bad_updates)
+        if self.micro_batch_size != "auto":
+            at_least(1, "micro_batch_size", self.micro_batch_size)
         if self.minibatches > self.prompts_per_step:
             raise ConfigError(
                 "There are fewer groups in a step than minibatches.",

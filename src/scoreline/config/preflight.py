@@ -1,0 +1,85 @@
+"""`scoreline train --dry-run`: load and check everything, say what a step needs, save nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from scoreline.config.build import Built, build, check_plan, copies
+from scoreline.config.run import Run
+from scoreline.models.footprint import footprint, refuse_too_large
+from scoreline.models.memory import available, held, memory_told
+from scoreline.reports import preflight as lines
+from scoreline.reports.memory import peak_rss_mb
+from scoreline.train.estimate import Estimate, Held, Largest
+from scoreline.train.portions import Portion, automatic
+from scoreline.train.rehearsal import Rehearsal, longest
+
+
+def preflight(run: Run, say: Callable[[str], None], *, once: bool = False) -> bool:
+    """Print the estimate of the largest step, and with `once` what that step really takes; whether it fits."""
+    check_plan(run)
+    refuse_too_large(run.model, copies(run))
+    torch.manual_seed(run.seed)
+    with memory_told():
+        return _preflight(run, say, once)
+
+
+def _preflight(run: Run, say: Callable[[str], None], once: bool) -> bool:
+    built = build(run)
+    try:
+        rehearsal = rehearse(run, built)
+        estimate = estimated(built, rehearsal)
+        if estimate.fits:
+            estimate = replace(estimate, rates=rehearsal.rates())
+        device = str(built.policy.device)
+        said = [lines.sizes(estimate, run.model.path, device), lines.memory(estimate)]
+        for part in (*said, lines.duration(estimate, run.train.steps), lines.levers(estimate)):
+            say("\n".join(part))
+        if once and estimate.fits:
+            _, took = rehearsal.run()
+            say("\n".join(lines.tried(estimate, peak(built.policy.device), took)))
+        return estimate.fits
+    finally:
+        built.close()
+
+
+def rehearse(run: Run, built: Built) -> Rehearsal:
+    """The run's parts, and its largest step."""
+    plan, learner = run.train, built.learner
+    prompts = longest(built.parts.collector.prompts, plan.prompts_per_step)
+    portions = learner.portions
+    asked = plan.micro_batch_size
+    step = Largest(
+        prompts=plan.prompts_per_step,
+        answers=plan.num_generations,
+        prompt=len(prompts[0].ids),
+        answer=run.sampling.max_completion_length,
+        in_flight=run.engine_rows,
+        portion=automatic(portions.models, learner.device) if asked == "auto" else Portion(asked),
+        iterations=plan.num_iterations,
+        minibatches=plan.minibatches,
+        packed=built.policy.packs,
+    )
+    return Rehearsal(built.parts, learner, built.policy.text, prompts, replace(run.sampling, stop=()), step)
+
+
+def estimated(built: Built, rehearsal: Rehearsal) -> Estimate:
+    """The estimate of memory; what this process holds beside its models is the program's."""
+    learner, device = built.learner, built.policy.device
+    policy = footprint(built.policy.model, built.policy.precision)
+    reference = None if learner.reference is None else policy
+    trunk = None if learner.critic is None else learner.critic.trunk
+    critic = None if trunk is None else footprint(trunk, built.policy.precision)
+    now = held(device)
+    models = sum(model.weights for model in (policy, reference, critic) if model is not None)
+    free = available(device)
+    room = None if free is None else free + now
+    return Estimate(rehearsal.step, Held(max(now - models, 0), policy, reference, critic), room)
+
+
+def peak(device: torch.device) -> int:
+    """The most bytes that this process ever held where its models are."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else int(peak_rss_mb() * 2**20)

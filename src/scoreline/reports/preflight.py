@@ -1,0 +1,75 @@
+"""An estimate as lines of text: what a step needs, whether it fits, and what would change that most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from scoreline.train.estimate import Estimate
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def sizes(estimate: Estimate, name: str, device: str) -> list[str]:
+    """The model and the largest step."""
+    step, policy = estimate.step, estimate.held.policy
+    kind = f"{policy.parameters:,} parameters, {policy.precision}, on {device}"
+    asked = f"{step.prompts} prompts of up to {step.prompt} tokens x {step.answers} answers of up to {step.answer}"
+    portion = f"{step.at_once} rows ({step.tokens_at_once:,} tokens) learned from"
+    return [
+        f"model    {name}: {kind}",
+        f"step     {asked}: {step.tokens:,} tokens",
+        f"at once  {step.flying} answers sampled, {portion}",
+    ]
+
+
+def memory(estimate: Estimate) -> list[str]:
+    """The peak by what it is for, and whether there is room."""
+    room = "nobody says how much there is"
+    if estimate.room is not None:
+        room = f"{size(estimate.room)} there for it: it {'fits' if estimate.fits else 'does NOT fit'}"
+    return [f"memory   {size(estimate.bytes)} at the peak, {room}", *_table(estimate.memory, size)]
+
+
+def duration(estimate: Estimate, steps: int) -> list[str]:
+    """A step's time by what it is spent on, and that of the whole run."""
+    if not estimate.seconds:
+        return ["time     not measured: a step that does not fit is not begun"]
+    whole = sum(estimate.seconds.values())
+    said = (
+        f"time     {seconds(whole)} a step, {steps:,} steps {seconds(whole * steps)}, without rewards and evaluations"
+    )
+    return [said, *_table(estimate.seconds, seconds)]
+
+
+def levers(estimate: Estimate) -> list[str]:
+    """The settings that matter most, and what they would save at half their value."""
+    lines = ["memory depends most on (saved at half the value, or as it says)"]
+    lines += _table(dict(estimate.saved_bytes()), size)
+    if estimate.seconds:
+        lines += ["time depends most on (saved at half the value)", *_table(dict(estimate.saved_seconds()), seconds)]
+    return lines
+
+
+def tried(estimate: Estimate, peak: int, took: float) -> list[str]:
+    """What the largest step took, beside what was estimated for it."""
+    return [
+        "tried    the largest step once: longest prompts, answers of the whole budget, every update",
+        f"  {'memory':<30}{size(peak):>10}   estimated {size(estimate.bytes)}",
+        f"  {'time':<30}{seconds(took):>10}   estimated {seconds(sum(estimate.seconds.values()))}",
+    ]
+
+
+def size(count: float) -> str:
+    """`512 MiB`, `3.2 GiB`."""
+    return f"{count / MIB:,.0f} MiB" if count < GIB else f"{count / GIB:,.1f} GiB"
+
+
+def seconds(much: float) -> str:
+    """`0.21 s`, `12 s`, `3.5 min`, `2.1 h`."""
+    if much < 120:
+        return f"{much:.2f} s" if much < 10 else f"{much:.0f} s"
+    return f"{much / 60:.1f} min" if much < 7200 else f"{much / 3600:.1f} h"
+
+
+def _table(rows: Mapping[str, float], shown: Callable[[float], str]) -> list[str]:
+    return [f"  {name:<30}{shown(value):>10}" for name, value in rows.items()]
