@@ -17,6 +17,8 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "v
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2},
     "qwen2": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2},
+    "qwen3": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8},
+    "gemma": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8},
     "mistral": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "sliding_window": 6},
     "gemma2": SMALL
     | {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 5.0},

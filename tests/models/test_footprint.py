@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from scoreline.errors import MemoryLimitError
-from scoreline.models import tiny
+from scoreline.models import adapters, tiny
 from scoreline.models.footprint import Footprint, footprint, refuse_too_large, sketch
 from scoreline.models.policy import Model, recompute_activations
+from scoreline.train.estimate import Held, Largest
+from scoreline.train.portions import Portion
 from tests import parts
 
 HAND = Footprint(parameters=1000, layers=3, width=8, inner=16, keys=4, vocabulary=50)
@@ -30,6 +32,19 @@ def test_formulas_by_hand() -> None:
     assert HAND.drawing(5) == 4 * 4 * 5 * 50
     assert (HAND.cache(5, 20), HALF.cache(5, 20)) == (2 * 4 * 3 * 4 * 5 * 20, 2 * 2 * 3 * 4 * 5 * 20)
     assert HAND.operations(10, 7) == 2 * 1000 * 10 + 4 * 3 * 8 * 10 * 7
+
+
+def test_an_adapter_alone_has_gradients_and_moments() -> None:
+    actor = parts.policy("llama")
+    whole = footprint(actor.model)
+    adapters.attach(actor.model, adapters.Lora(rank=2, alpha=4))
+    found = footprint(actor.model)
+    assert (whole.learned, whole.gradients) == (None, whole.weights)
+    assert found.learned == found.parameters - whole.parameters
+    held, step = (Held(0, size, moment=8) for size in (whole, found)), Largest(2, 2, 5, 5, 4, Portion(4))
+    (all_learn, adapted) = (h.peak(step) for h in held)
+    assert adapted["optimiser"] == 8 * found.learned < all_learn["optimiser"] == 8 * whole.parameters
+    assert Held(0, whole, moment=2).always()["optimiser"] == 2 * whole.parameters
 
 
 @pytest.mark.parametrize("architecture", parts.ARCHITECTURES)

@@ -70,14 +70,18 @@ def estimated(built: Built, rehearsal: Rehearsal) -> Estimate:
     """The estimate of memory; what this process holds beside its models is the program's."""
     learner, device = built.learner, built.policy.device
     policy = footprint(built.policy.model, built.policy.precision)
-    reference = None if learner.reference is None else policy
+    adapted = policy.learned is not None  # reference and critic then stand on the policy's own weights
+    reference = None if learner.reference is None or adapted else policy
     trunk = None if learner.critic is None else learner.critic.trunk
     critic = None if trunk is None else footprint(trunk, built.policy.precision)
+    if critic is not None and adapted:
+        critic = replace(critic, parameters=critic.learned or critic.parameters)
     now = held(device)
     models = sum(model.weights for model in (policy, reference, critic) if model is not None)
+    moment = 2 if rehearsal.parts.plan.optimizer == "adamw_8bit" else 8
     free = available(device)
     room = None if free is None else free + now
-    return Estimate(rehearsal.step, Held(max(now - models, 0), policy, reference, critic), room)
+    return Estimate(rehearsal.step, Held(max(now - models, 0), policy, reference, critic, moment), room)
 
 
 def peak(device: torch.device) -> int:

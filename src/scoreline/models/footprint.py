@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from scoreline.errors import MemoryLimitError
+from scoreline.models.adapters import base_of, is_adapter, weights
 from scoreline.models.device import Precision, choose_device
 from scoreline.models.loading import TINY_INIT, load_config, resolve
 from scoreline.models.memory import GIB, capacity
@@ -25,7 +26,7 @@ LOGIT_COPIES = 3
 
 @dataclass(frozen=True)
 class Footprint:
-    """The sizes of one model, and the bytes that follow from them."""
+    """The sizes of one model, and the bytes that follow from them. `learned` parameters learn; None is all of them."""
 
     parameters: int
     layers: int
@@ -35,11 +36,17 @@ class Footprint:
     vocabulary: int
     precision: Precision = "fp32"
     recomputed: bool = False
+    learned: int | None = None
 
     @property
     def weights(self) -> int:
-        """4 P: fp32. The gradients are as large, AdamW's two moments twice as large."""
+        """4 P: fp32."""
         return FP32 * self.parameters
+
+    @property
+    def gradients(self) -> int:
+        """4 bytes for each parameter that learns. AdamW's two moments are twice as large."""
+        return FP32 * (self.parameters if self.learned is None else self.learned)
 
     @property
     def working_copy(self) -> int:
@@ -89,9 +96,11 @@ def footprint(model: Any, precision: Precision = "fp32") -> Footprint:
     """The footprint of a model that is loaded, or on the meta device."""
     text = model.config.get_text_config()
     heads = int(getattr(text, "num_attention_heads", 1))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    learned = sum(parameter.numel() for parameter in weights(model).values())
     head = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
     return Footprint(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=total,
         layers=int(text.num_hidden_layers),
         width=int(text.hidden_size),
         inner=int(getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size),
@@ -99,6 +108,7 @@ def footprint(model: Any, precision: Precision = "fp32") -> Footprint:
         vocabulary=int(text.vocab_size),
         precision=precision,
         recomputed=any(getattr(module, "gradient_checkpointing", False) for module in model.modules()),
+        learned=None if learned == total else learned,
     )
 
 
@@ -106,7 +116,8 @@ def sketch(config: Model) -> Footprint | None:
     """The footprint of a model that is not loaded, from its config.json; None where it would run code of its own."""
     if config.path == TINY_INIT or config.trust_remote_code:
         return None
-    found = load_config(resolve(config.path), trust_remote_code=False)
+    source = resolve(config.path)
+    found = load_config(resolve(base_of(source)) if is_adapter(source) else source, trust_remote_code=False)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(found)

@@ -96,12 +96,14 @@ class Held:
     policy: Footprint
     reference: Footprint | None = None
     critic: Footprint | None = None
+    moment: int = 8
+    """Bytes of AdamW's two moments for each parameter that learns: 8, or 2 where they have 8 bits."""
 
     def peak(self, step: Largest) -> dict[str, int]:
         """Bytes at the peak by what they are for; of learning and sampling the one that needs more."""
         models = [model for model in (self.policy, self.critic) if model is not None]
         learning = {
-            "gradients": sum(model.weights for model in models),
+            "gradients": sum(model.gradients for model in models),
             "activations": sum(model.activations(step.tokens_at_once) for model in models),
             "logits": self.policy.logits(step.at_once * step.answer),
         }
@@ -135,7 +137,7 @@ class Held:
             "weights": self.policy.weights,
             "reference": 0 if self.reference is None else self.reference.weights,
             "critic": 0 if self.critic is None else self.critic.weights,
-            "optimiser": sum(2 * model.weights for model in models),
+            "optimiser": sum(self.moment * model.gradients // 4 for model in models),
             "working copy": sum(model.working_copy for model in models),
         }
         return {name: size for name, size in parts.items() if size or name == "program"}
