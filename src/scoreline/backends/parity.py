@@ -31,9 +31,9 @@ class Gap:
 @torch.no_grad()
 def gap(policy: Policy, requests: Sequence[Request], answers: Sequence[Completion], temperature: float) -> Gap:
     """The learner scores an engine's answers at the temperature they were sampled at."""
-    asked = Prompt("probe", "")
+    numbers = {ids: number for number, ids in enumerate(dict.fromkeys(request.prompt_ids for request in requests))}
     rows = [
-        Rollout(asked, request.prompt_ids, answer, "", Reward(None), 0)
+        Rollout(Prompt("probe", ""), request.prompt_ids, answer, "", Reward(None), numbers[request.prompt_ids])
         for request, answer in zip(requests, answers, strict=True)
     ]
     batch = collate(rows, device=policy.device)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -43,8 +44,11 @@ PROBE_PROMPTS, PROBE_ANSWERS, PROBE_TOKENS = 4, 2, 32
 CPU_BLOCK = 32
 """Tokens a block of the cache, the least that answers can share; vLLM's own choice for CPUs, 128, is a long prompt."""
 
+QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})}
+"""Unless the environment says otherwise: errors only, and process groups of one that listen on no outer network."""
+
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-FAILURES = (ValueError, RuntimeError, AssertionError, NotImplementedError, KeyError, TypeError, AttributeError, OSError)
+FAILURES = (ValueError, RuntimeError, AssertionError, LookupError, TypeError, AttributeError, OSError, ImportError)
 """What vLLM raises for models and settings that it cannot run."""
 
 
@@ -53,9 +57,9 @@ class Vllm:
     """Sample with vLLM in this process. `rows` answers are in flight at once.
 
     `dtype` left at "auto" is the precision of the model; bf16 is faster and rounds. `memory` is the share of the
-    device's memory that vLLM may fill with weights and keys and values (on a CPU: of the machine's, with all that this
-    process holds). `context` is the longest question and answer together; left out, the model's own. `eager` leaves
-    out compilation and CUDA graphs: a quick start, slower tokens.
+    device's memory that vLLM may fill: on a GPU with all it holds, on a CPU with keys and values. `context` is the
+    longest question and answer together; left out, the model's own. `eager` leaves out compilation and CUDA graphs: a
+    quick start, slower tokens.
 
     vLLM's numbers are not the learner's, so its tokens are weighed by `correction`, which stands for
     `objective.correction` where that says nothing. A gap between the two above `mean_gap` or `max_gap` nats (left out:
@@ -113,8 +117,13 @@ class VllmEngine:
         self.policy, self.settings, self.sampling = policy, settings, sampling
         self.questions = list(dict.fromkeys(questions))[:PROBE_PROMPTS]
         self.gap: Gap | None = None
-        self.llm: Any = start(policy, settings, sampling)
-        self.load(0)
+        self.llm: Any = None
+        with torch.random.fork_rng():  # vLLM seeds torch and draws from it
+            try:
+                self.llm = start(policy, settings, sampling)
+                self.load(0)  # and answer a little: some of what vLLM cannot run shows only then
+            except FAILURES as error:
+                raise failed(policy, settings, error) from error
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """One completion a request, in the order of the requests; requests with one prompt share its computation."""
@@ -221,30 +230,34 @@ def repack_heads(model: Any) -> None:
 def start(policy: Policy, settings: Vllm, sampling: Sampling) -> Any:
     """vLLM with the policy's architecture and tokenizer, and weights that mean nothing yet."""
     os.environ.update(ENVIRONMENT)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    cpu = policy.device.type == "cpu"
-    with warnings.catch_warnings(), TemporaryDirectory() as folder, torch.random.fork_rng():
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         describe_model(policy, Path(folder))
-        try:
-            from vllm import LLM
+        from vllm import LLM
 
-            return LLM(
-                model=folder,
-                load_format="dummy",
-                generation_config="vllm",
-                dtype=str(DTYPES[settings.precision(policy)]).removeprefix("torch."),
-                max_model_len=settings.context or policy.context,
-                max_num_seqs=settings.rows,
-                gpu_memory_utilization=settings.memory,
-                enforce_eager=settings.eager,
-                enable_prefix_caching=True,
-                block_size=CPU_BLOCK if cpu else None,
-                logprobs_mode="raw_logprobs" if sampling.temperature in (0.0, 1.0) else "processed_logprobs",
-                seed=0,
-            )
-        except (*FAILURES, ImportError) as error:
-            raise failed(policy, settings, error) from error
+        return LLM(
+            model=folder,
+            load_format="dummy",
+            generation_config="vllm",
+            dtype=str(DTYPES[settings.precision(policy)]).removeprefix("torch."),
+            max_model_len=settings.context,
+            max_num_seqs=settings.rows,
+            enforce_eager=settings.eager,
+            enable_prefix_caching=True,
+            logprobs_mode="raw_logprobs" if sampling.temperature in (0.0, 1.0) else "processed_logprobs",
+            seed=0,
+            **room(policy, settings),
+        )
+
+
+def room(policy: Policy, settings: Vllm) -> dict[str, Any]:
+    """How much memory vLLM takes, and in which pieces."""
+    if policy.device.type != "cpu":
+        return {"gpu_memory_utilization": settings.memory}
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"kv_cache_memory_bytes": int(settings.memory * machine), "block_size": CPU_BLOCK}
 
 
 def describe_model(policy: Policy, folder: Path) -> None:
