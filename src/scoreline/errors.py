@@ -44,6 +44,10 @@ class CheckpointError(ScorelineError):
     """A run folder or checkpoint that cannot be written, read or trusted."""
 
 
+class EngineError(ScorelineError):
+    """An engine that is missing, cannot run the model, or samples from another policy than the learner's."""
+
+
 class DivergenceError(ScorelineError):
     """Training stopped because loss or gradient stayed non-finite."""
 

@@ -21,6 +21,7 @@ from scoreline.models.decoder import Decoder
 from scoreline.models.policy import Model
 from scoreline.reports import jsonl
 from scoreline.rollout.engine import Sampling
+from scoreline.rollout.local import Local
 
 PHASES: dict[str, tuple[Any, str]] = {
     "generation": (Decoder, "step"),
@@ -62,7 +63,7 @@ def run(model: str, folder: Path, kind: Any) -> LabelRun:
         reward=(RewardSpec("format_match", options={"pattern": "[1-4]$"}),),
         steps=Splitter("pattern", at="[3-6]"),
         sampling=Sampling(max_completion_length=12),
-        engine_rows=16,
+        engine=Local(16),
         prompts=18,
         num_generations=4,
         continuations=3,

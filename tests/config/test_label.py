@@ -26,6 +26,7 @@ from scoreline.environments.steps import Splitter
 from scoreline.errors import CheckpointError, ConfigError, DataError, RewardError
 from scoreline.models.policy import Model
 from scoreline.rollout.engine import Sampling
+from scoreline.rollout.local import Local
 from tests import parts
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +180,7 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, kind: str, kills: l
 
 
 def test_ctrl_c_says_how_to_go_on(small: LabelRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = replace(small, engine_rows=32)
+    batches = replace(small, engine=Local(32))
     whole = label(replace(batches, name="whole"))
     plus = Tally.plus
 
@@ -198,7 +199,7 @@ def test_ctrl_c_says_how_to_go_on(small: LabelRun, monkeypatch: pytest.MonkeyPat
 
 
 def test_how_far_it_is_can_be_seen(small: LabelRun, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = label(replace(small, engine_rows=32))
+    folder = label(replace(small, engine=Local(32)))
     shown = capsys.readouterr().out
     assert re.search(r"labelling small 4/8  \d+ rows  right 0\.\d+  label 0\.\d+  \d:\d\d left", shown)
     assert shown.splitlines()[-1] in (folder / "log.txt").read_text(encoding="utf-8")
@@ -282,7 +283,7 @@ def test_what_cannot_make_rows_is_refused(small: LabelRun, change: dict[str, Any
     assert not (Path(small.folder) / small.name).exists()
 
 
-@pytest.mark.parametrize("name", ["engine_rows", "prompts", "num_generations", "continuations", "most"])
+@pytest.mark.parametrize("name", ["prompts", "num_generations", "continuations", "most"])
 def test_counts_are_at_least_one(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is too small"):
         LabelRun(**{name: 0})

@@ -79,7 +79,7 @@ def test_other_errors_are_not_memory() -> None:
 
 
 def test_memory_that_runs_out_elsewhere_says_what_to_do() -> None:
-    with pytest.raises(MemoryLimitError, match=r"Memory ran out[\s\S]*--dry-run[\s\S]*engine_rows"), memory_told():
+    with pytest.raises(MemoryLimitError, match=r"Memory ran out[\s\S]*--dry-run[\s\S]*engine.rows"), memory_told():
         torch.empty(1 << 60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="invalid"), memory_told():
         torch.empty(3).view(2)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from scoreline.backends.vllm import VllmEngine
 from scoreline.config.apprentice import checker_for, make_apprentice
+from scoreline.config.engine import check_engine, context_of, make_engine
 from scoreline.config.jury import OWN, Jury, load_jury, load_named, named
-from scoreline.config.run import Run
+from scoreline.config.run import Run, completed
 from scoreline.environments.prompts import load
 from scoreline.environments.rewards import RewardSpec, Scorer
 from scoreline.errors import ConfigError, DataError
 from scoreline.models.critic import make_critic
 from scoreline.models.policy import Model, Policy, load_policy
-from scoreline.objectives.aggregates import FixedLength
 from scoreline.objectives.objective import Objective
 from scoreline.rollout.collect import Collector, Encoded, Sampler
 from scoreline.rollout.engine import Sampling
-from scoreline.rollout.local import LocalEngine
 from scoreline.rollout.segments import Segmenter
 from scoreline.train.apprentice import Apprentice
 from scoreline.train.evaluate import Evaluator
@@ -30,7 +30,9 @@ from scoreline.types import Prompt
 
 @dataclass(frozen=True)
 class Built:
-    """The parts of a run, the evaluator, the judges, and what owns processes: scorers and what cuts steps."""
+    """The parts of a run, the evaluator, the judges, and what owns processes or
+    memory: scorers, what cuts steps, an engine outside the learner.
+    """
 
     parts: Parts
     evaluator: Evaluator | None
@@ -38,7 +40,7 @@ class Built:
     learner: LocalLearner
     jury: Jury
     apprentice: Apprentice | None
-    owners: tuple[Scorer | Segmenter, ...]
+    owners: tuple[Scorer | Segmenter | VllmEngine, ...]
 
     def save(self, folder: Path) -> None:
         """Whatever learns, into a checkpoint."""
@@ -53,20 +55,22 @@ class Built:
             self.apprentice.restore(folder / OWN)
 
     def close(self) -> None:
-        """End the processes of users' functions."""
+        """End the processes of users' functions, and give an engine's memory back."""
         for owner in self.owners:
             owner.close()
 
 
 def build(run: Run, memory: Path | None = None) -> Built:
     """Load, check and join everything. Nothing is trained or written yet; judges will remember in `memory`."""
+    check_engine(run.engine, run.sampling)
     objective, data = completed(run), load(run.data)
     policy, jury = load_policy(run.model), load_jury(run, memory)
     scorer = Scorer(run.reward, judges=jury.functions(), steps=run.step_reward, none=run.steps.none)
     held_out = data.held_out[: run.eval.prompts]
     scorer.check((*data.train, *held_out))
-    engine, segmenter = LocalEngine(policy, max_rows=run.engine_rows), make_segmenter(run, policy)
-    sampler, prompts = Sampler(engine, scorer, policy.text.decode, segmenter), encode(policy, data.train, run)
+    prompts, segmenter = encode(policy, data.train, run), make_segmenter(run, policy)
+    engine = make_engine(run.engine, policy, run.sampling, [encoded.ids for encoded in prompts])
+    sampler = Sampler(engine, scorer, policy.text.decode, segmenter)
     learner = make_learner(run, objective, policy)
     warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance)
     collector = make_collector(run, objective, sampler, prompts)
@@ -77,7 +81,8 @@ def build(run: Run, memory: Path | None = None) -> Built:
         checker.check(data.train)
     own = jury.loaded.get(OWN)
     apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
-    owners = tuple(owner for owner in (scorer, segmenter, truth, checker) if owner is not None)
+    outside = engine if isinstance(engine, VllmEngine) else None
+    owners = tuple(owner for owner in (scorer, segmenter, truth, checker, outside) if owner is not None)
     return Built(parts, evaluator, policy, learner, jury, apprentice, owners)
 
 
@@ -147,14 +152,6 @@ def copies(run: Run) -> int:
     return 5 if "logp_ref" in run.objective.needs else 4
 
 
-def completed(run: Run) -> Objective:
-    """The objective with the token budget filled in where its aggregate asks for one."""
-    aggregate = run.objective.aggregate
-    if isinstance(aggregate, FixedLength) and aggregate.length is None:
-        return replace(run.objective, aggregate=FixedLength(run.sampling.max_completion_length))
-    return run.objective
-
-
 def make_learner(run: Run, objective: Objective, policy: Policy) -> LocalLearner:
     """The learner with the reference and the critic that the objective needs, and no others."""
     needs = objective.needs
@@ -222,10 +219,10 @@ def scorer_for(specs: Sequence[RewardSpec], model: Model, *, steps: Sequence[Rew
 
 
 def encode(policy: Policy, prompts: Sequence[Prompt], run: Run) -> list[Encoded]:
-    """Every prompt as tokens, checked against the model's context before the first step."""
-    room = policy.context - run.sampling.max_completion_length
+    """Every prompt as tokens, checked against the context of model and engine before the first step."""
+    room = context_of(run.engine, policy) - run.sampling.max_completion_length
     if room < 1:
-        raise too_long(policy.context, run.sampling)
+        raise too_long(context_of(run.engine, policy), run.sampling)
     encoded = [Encoded(prompt, policy.text.encode(prompt)) for prompt in prompts]
     fits = [e for e in encoded if len(e.ids) <= room]
     if len(fits) < len(encoded) and run.overlong == "error":
@@ -251,7 +248,7 @@ def overlong(encoded: Sequence[Encoded], room: int, sampling: Sampling) -> DataE
     """Says how many prompts are too long, and which is the first."""
     long = [e for e in encoded if len(e.ids) > room]
     return DataError(
-        f"{len(long)} of {len(encoded)} prompts leave no room for an answer in the model's context.",
+        f"{len(long)} of {len(encoded)} prompts leave no room for an answer in the context of the model or engine.",
         got=f"prompt {long[0].prompt.id} with {len(long[0].ids)} tokens",
         accepted=f"at most {room} tokens beside sampling.max_completion_length={sampling.max_completion_length}",
         todo="set overlong='drop' or 'truncate' (keeps the end), or lower sampling.max_completion_length.",

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from scoreline.backends.vllm import Vllm, VllmEngine
 from scoreline.config.build import encode, scorer_for
 from scoreline.config.dump import dump
+from scoreline.config.engine import check_engine, context_of, make_engine
 from scoreline.config.launch import claim, describe_environment, resolve_model
 from scoreline.config.recipe import read
 from scoreline.config.run import Run
@@ -28,8 +30,8 @@ from scoreline.reports import jsonl
 from scoreline.reports.console import Console
 from scoreline.rollout.collect import LABEL, Encoded, Sampler, order
 from scoreline.rollout.continuations import Estimate, Shepherd
-from scoreline.rollout.engine import Sampling
-from scoreline.rollout.local import LocalEngine
+from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.local import Local
 from scoreline.rollout.segments import Segmenter
 from scoreline.rollout.teaching import PairTeacher, StepTeacher, Teacher
 from scoreline.train.checkpoint import flush
@@ -45,7 +47,7 @@ class LabelRun:
     """Rows for a judge, made of answers to training questions. `runs/name/pairs.jsonl` or `steps.jsonl` holds them.
 
     An answer is right when its total reward is at least `right_at`. `model.path` may be a run, which stands for its
-    newest model. `engine_rows` answers are in flight at once.
+    newest model. `engine` samples.
     """
 
     name: str = "label"
@@ -63,7 +65,7 @@ class LabelRun:
     step_reward: tuple[RewardSpec, ...] = ()
     overlong: Literal["error", "drop", "truncate"] = "error"
     sampling: Sampling = field(default_factory=Sampling)
-    engine_rows: int = 256
+    engine: Local | Vllm = Local()  # noqa: RUF009 - frozen
     prompts: int | None = None
     """How many questions, drawn by the seed; without it all that are not held out."""
     num_generations: int = 8
@@ -76,7 +78,7 @@ class LabelRun:
     """Pairs of one question at most."""
 
     def __post_init__(self) -> None:
-        for name in ("engine_rows", "prompts", "num_generations", "continuations", "most"):
+        for name in ("prompts", "num_generations", "continuations", "most"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is too small.", got=f"{name}={value}", accepted="1 or more")
@@ -155,6 +157,7 @@ def begun(run: LabelRun, folder: Path) -> Tally:
 @contextmanager
 def teaching(run: LabelRun) -> Iterator[tuple[Teacher, list[Question]]]:
     """What makes the rows, and the questions. All that can be refused is refused here."""
+    check_engine(run.engine, run.sampling)
     policy = load_policy(run.model, seed=run.seed)
     asked = questions(run, policy)
     segmenter = Segmenter(run.steps, policy.text)
@@ -162,10 +165,22 @@ def teaching(run: LabelRun) -> Iterator[tuple[Teacher, list[Question]]]:
     try:
         segmenter.check()
         scorer.check([encoded.prompt for encoded, _ in asked])
-        yield make_teacher(run, policy, scorer, segmenter), asked
+        with sampling_with(run, policy, asked) as engine:
+            yield make_teacher(run, policy, engine, scorer, segmenter), asked
     finally:
         segmenter.close()
         scorer.close()
+
+
+@contextmanager
+def sampling_with(run: LabelRun, policy: Policy, asked: Sequence[Question]) -> Iterator[Engine]:
+    """The engine, for as long as it is needed."""
+    engine = make_engine(run.engine, policy, run.sampling, [encoded.ids for encoded, _ in asked])
+    try:
+        yield engine
+    finally:
+        if isinstance(engine, VllmEngine):
+            engine.close()
 
 
 def questions(run: LabelRun, policy: Policy) -> list[Question]:
@@ -173,17 +188,26 @@ def questions(run: LabelRun, policy: Policy) -> list[Question]:
     train = load(run.data).train
     drawn = sorted(order(run.seed, 0, len(train)).tolist()[: run.prompts])
     place = {train[i].id: i for i in drawn}
-    fits = encode(policy, [train[i] for i in drawn], Run(sampling=run.sampling, overlong=run.overlong))
+    fits = encode(
+        policy, [train[i] for i in drawn], Run(sampling=run.sampling, overlong=run.overlong, engine=run.engine)
+    )
     return [(encoded, (run.seed, LABEL, place[encoded.prompt.id])) for encoded in fits]
 
 
-def make_teacher(run: LabelRun, policy: Policy, scorer: Scorer, segmenter: Segmenter) -> Teacher:
+def make_teacher(run: LabelRun, policy: Policy, engine: Engine, scorer: Scorer, segmenter: Segmenter) -> Teacher:
     """What makes rows of the kind that the run says."""
-    engine, decode, n = LocalEngine(policy, max_rows=run.engine_rows), policy.text.decode, run.num_generations
+    decode, n = policy.text.decode, run.num_generations
     if run.kind == "pairs":
         return PairTeacher(Sampler(engine, scorer, decode), run.sampling, n, run.right_at, run.most, run.seed)
     shepherd = Shepherd(
-        engine, scorer, decode, run.sampling, run.continuations, run.labels, run.right_at, policy.context
+        engine,
+        scorer,
+        decode,
+        run.sampling,
+        run.continuations,
+        run.labels,
+        run.right_at,
+        context_of(run.engine, policy),
     )
     by = shepherd if run.by == "continuations" else None
     return StepTeacher(Sampler(engine, scorer, decode, segmenter), run.sampling, n, by, run.right_at, run.steps.none)
@@ -212,7 +236,7 @@ def go(
     run: LabelRun, folder: Path, console: Console, teacher: Teacher, asked: Sequence[Question], tally: Tally
 ) -> Tally:
     """All questions, a batch that fills the engine's rows at a time. Batches are the same after a resume."""
-    size = max(1, run.engine_rows // run.num_generations)
+    size = max(1, run.engine.rows // run.num_generations)
     with console.progress(f"labelling {run.name}", len(asked), done=tally.prompts) as advance:
         for start in range(tally.prompts, len(asked), size):
             started, batch = time.monotonic(), asked[start : start + size]

@@ -16,6 +16,7 @@ import torch
 
 from scoreline.config.build import Built, build, check_plan, copies
 from scoreline.config.dump import dump
+from scoreline.config.engine import describe_engine
 from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
 from scoreline.environments.examples import load_examples
@@ -70,7 +71,7 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.checkpoint.keep)
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     record.objective(FORMULA, explain(built.parts.objective))
-    record.environment(describe_environment(run.model.device))
+    record.environment(describe_environment(run.model.device) | describe_engine(built.parts.engine))
     if built.policy.unaccelerated is not None:
         console.message(built.policy.unaccelerated)
     progress, best, wall_s = first_progress(built.parts.objective, built.parts.warmup), -1.0, 0.0

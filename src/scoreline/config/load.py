@@ -141,13 +141,15 @@ def _table(said: Said, kinds: Sequence[type], at: str) -> Said:
 
 
 def _kind(said: Said, kinds: Sequence[type], at: str) -> type:
+    """The dataclass of this name; `type = "vllm"` names `Vllm`."""
     name = said.inside(TYPE).value
     by_name = {kind.__name__: kind for kind in kinds}
-    if name not in by_name:
+    named = [kind for kind in kinds if kind.__name__.lower() == str(name).lower()]
+    if not named:
         address = _join(at, TYPE)
         got = said.inside(TYPE).at(address)
         raise ConfigError(f"Unknown {address}.", got=got, accepted=accepted(kinds), todo=suggest(str(name), by_name))
-    return by_name[name]
+    return named[0]
 
 
 def _list(hint: Any, value: Any, layers: Sequence[Said], at: str) -> tuple[Any, ...]:

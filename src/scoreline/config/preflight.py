@@ -13,6 +13,7 @@ from scoreline.models.footprint import footprint, refuse_too_large
 from scoreline.models.memory import available, held, memory_told
 from scoreline.reports import preflight as lines
 from scoreline.reports.memory import peak_rss_mb
+from scoreline.rollout.local import Local
 from scoreline.train.estimate import Estimate, Held, Largest
 from scoreline.train.portions import Portion, automatic
 from scoreline.train.rehearsal import Rehearsal, longest
@@ -57,7 +58,7 @@ def rehearse(run: Run, built: Built) -> Rehearsal:
         answers=plan.num_generations,
         prompt=len(prompts[0].ids),
         answer=run.sampling.max_completion_length,
-        in_flight=run.engine_rows,
+        in_flight=run.engine.rows if isinstance(run.engine, Local) else plan.prompts_per_step * plan.num_generations,
         portion=automatic(portions.models, learner.device) if asked == "auto" else Portion(asked),
         iterations=plan.num_iterations,
         minibatches=plan.minibatches,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from scoreline.backends.vllm import Vllm
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec
 from scoreline.environments.steps import Splitter
@@ -12,9 +13,11 @@ from scoreline.errors import ConfigError
 from scoreline.models.critic import CriticConfig
 from scoreline.models.device import Precision
 from scoreline.models.policy import Model
+from scoreline.objectives.aggregates import FixedLength
 from scoreline.objectives.objective import Objective
 from scoreline.objectives.zoo import grpo
 from scoreline.rollout.engine import Sampling
+from scoreline.rollout.local import Local
 from scoreline.train.iterate import Reference, Rounds
 from scoreline.train.judging import JudgeFit
 from scoreline.train.plan import Plan
@@ -102,7 +105,7 @@ class Run:
 
     `algorithm` names a value of the zoo; the table `[objective]` changes parts of it. `reward` scores whole answers,
     `step_reward` the steps that `steps` cuts them into. `overlong` says what happens to a prompt that leaves no room
-    for an answer in the model's context. `engine_rows` answers are in flight at once.
+    for an answer in the model's context. `engine` samples: the learner's own model, or vLLM.
     """
 
     name: str = "run"
@@ -121,11 +124,23 @@ class Run:
     reference: Reference = field(default_factory=Reference)
     overlong: Literal["error", "drop", "truncate"] = "error"
     sampling: Sampling = field(default_factory=Sampling)
-    engine_rows: int = 256
+    engine: Local | Vllm = Local()  # noqa: RUF009 - frozen
     train: Plan = field(default_factory=Plan)
     eval: Eval = field(default_factory=Eval)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     watch: Watch = field(default_factory=Watch)
+
+
+def completed(run: Run) -> Objective:
+    """The objective with what other tables say of it: the token budget where its aggregate asks for one, and the
+    correction that an engine asks for where `[objective]` has none.
+    """
+    objective = run.objective
+    if isinstance(objective.aggregate, FixedLength) and objective.aggregate.length is None:
+        objective = replace(objective, aggregate=FixedLength(run.sampling.max_completion_length))
+    if isinstance(run.engine, Vllm) and objective.correction is None:
+        objective = replace(objective, correction=run.engine.correction)
+    return objective
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def memory_told() -> Iterator[None]:
             "Memory ran out.",
             got=str(error).splitlines()[0],
             accepted="a run that `scoreline train RECIPE --dry-run` says will fit",
-            todo="let the dry run say which settings save most; if it ended while sampling, lower engine_rows or "
+            todo="let the dry run say which settings save most; if it ended while sampling, lower engine.rows or "
             "sampling.max_completion_length. --resume goes on from the last checkpoint.",
         ) from error
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scoreline.errors import ConfigError
 from scoreline.models.decoder import make_decoder
 from scoreline.models.device import lowered
 from scoreline.models.policy import Policy
@@ -17,6 +19,17 @@ from scoreline.types import Completion, Request
 
 DROP_SHARE = 0.25
 """Ended answers leave the batch when they are this share of it: leaving copies the keys and values of the others."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """Sample with the learner's own model in this process; `rows` answers are in flight at once."""
+
+    rows: int = 256
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ConfigError("engine.rows is a count.", got=self.rows, accepted="at least 1")
 
 
 class LocalEngine:

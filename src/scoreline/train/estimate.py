@@ -72,7 +72,7 @@ class Largest:
             "the prompts' length": replace(self, prompt=self.prompt // 2),
             "train.num_iterations": replace(self, iterations=self.iterations // 2),
             "train.minibatches": replace(self, minibatches=self.minibatches // 2),
-            "engine_rows": replace(self, in_flight=self.flying // 2),
+            "engine.rows": replace(self, in_flight=self.flying // 2),
             "train.micro_batch_size": replace(self, portion=replace(self.portion, size=size // 2)),
         }
         return {name: step for name, step in smaller.items() if step.whole}

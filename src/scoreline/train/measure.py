@@ -21,6 +21,7 @@ def measure(gathered: Collection, batch: Batch, facts: Sequence[Metrics], progre
         "frac_reward_zero_std": silent_groups(batch),
         **lengths(gathered.rollouts),
         **averaged(facts),
+        **sampler(batch),
         **critic(batch),
         **({} if progress.beta is None else {"beta": progress.beta}),
         "num_tokens": float(progress.tokens + gathered.sampled_tokens),
@@ -71,6 +72,24 @@ def averaged(facts: Sequence[Metrics]) -> Metrics:
     means = {name: average(fact[name] for fact in facts) for name in facts[0]}
     summed = {name: sum(fact[name] for fact in facts) for name in means if name.startswith(("time/", "skipped"))}
     return means | summed
+
+
+def sampler(batch: Batch) -> Metrics:
+    """|log pi_old - log pi_sampler| in nats and pi_old / pi_sampler (before any cap) over own tokens, TRL's names.
+
+    Known where log pi_old is computed: for more than one update a batch, or for a correction.
+    """
+    if batch.logp_old is None or not bool(batch.mask.any()):
+        return {}
+    difference = (batch.logp_old - batch.logp_sampler)[batch.mask]
+    ratio = difference.exp()
+    return {
+        "sampling/sampling_logp_difference/mean": float(difference.abs().mean()),
+        "sampling/sampling_logp_difference/max": float(difference.abs().max()),
+        "sampling/importance_sampling_ratio/min": float(ratio.min()),
+        "sampling/importance_sampling_ratio/mean": float(ratio.mean()),
+        "sampling/importance_sampling_ratio/max": float(ratio.max()),
+    }
 
 
 def critic(batch: Batch) -> Metrics:

