@@ -45,7 +45,7 @@ class GroupedAttention(torch.autograd.Function):
         return out.view(query.shape)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         query, bias, *shared = ctx.saved_tensors
         keys, values = shared[: len(shared) // 2], shared[len(shared) // 2 :]
         slope = slope.contiguous()

@@ -94,7 +94,7 @@ class TokenScores(torch.autograd.Function):
         return chosen - normaliser, entropy
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, h: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor, h: Tensor | None) -> tuple[Tensor | None, ...]:
         states, weight, bias, tokens, normaliser, entropy = ctx.saved_tensors
         wants_states, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         d_states = torch.zeros(states.shape, device=states.device)

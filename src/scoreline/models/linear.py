@@ -39,7 +39,7 @@ class CastProduct(torch.autograd.Function):
         return nn.functional.linear(x, weight.to(x.dtype), cast_bias)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight, bias = ctx.saved_tensors
         d_x = slope @ weight.to(slope.dtype) if ctx.needs_input_grad[0] else None
         rows = slope.flatten(0, -2)

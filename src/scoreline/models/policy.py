@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from scoreline.errors import ModelError
 from scoreline.models.attention import allow_packing, packed_states
 from scoreline.models.device import Precision, autocast, choose_device, keep_memory
+from scoreline.models.lean import make_lean
 from scoreline.models.likelihood import Readout, token_scores
 from scoreline.models.linear import CastLinear, cast_on_use
 from scoreline.models.loading import load_causal_lm, load_tokenizer
@@ -57,6 +58,7 @@ class Policy:
         self.packs = allow_packing(self.model)
         if precision == "bf16":
             cast_on_use(self.model)
+            make_lean(self.model)
 
     def compute(self) -> AbstractContextManager[object]:
         """The context in which its forward passes run."""
@@ -103,7 +105,7 @@ class Policy:
         self, states: Tensor, tokens: Tensor, temperature: float, entropy_gradient: bool
     ) -> tuple[Tensor, Tensor]:
         embedding = self.head.embedding
-        if type(embedding) in (nn.Linear, CastLinear):
+        if isinstance(embedding, nn.Linear) and type(embedding) in (nn.Linear, CastLinear):
             readout = Readout(self.head.scale, self.head.cap, temperature)
             return token_scores(states, tokens, embedding.weight, embedding.bias, readout, entropy_gradient)
         return self._chunked_logprobs(states, tokens, temperature, entropy_gradient)

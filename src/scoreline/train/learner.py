@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -95,7 +95,7 @@ class LocalLearner:
     def update(self, batch: Batch, told: Update) -> Metrics:
         """One optimiser update on one minibatch. Non-finite loss or gradient: no step, `skipped_updates` is 1."""
         started = time.perf_counter()
-        self.optimizer.zero_grad(set_to_none=True)
+        clear_gradients(self.groups.values())
         facts = self._backward(batch, told.beta)
         if told.hold_policy:
             for parameter in self.groups["policy"]:
@@ -106,7 +106,8 @@ class LocalLearner:
             for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = base * told.lr_factor
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type != "cpu":
+            self.optimizer.zero_grad(set_to_none=True)
         names = (f"grad_norm/{name}" if name != "policy" else "grad_norm" for name in self.groups)
         rate = self.rates[0] * told.lr_factor
         noted = {
@@ -195,3 +196,15 @@ class LocalLearner:
             order = (batch.prompt_length + batch.length).argsort(stable=True)  # rows alike in length: less padding
         for rows in order.split(self.micro_batch_size):
             yield rows, trim(batch.rows(rows))
+
+
+def clear_gradients(groups: Iterable[Sequence[Tensor]]) -> None:
+    """A zero sum for every parameter that learns, before there are activations between which it would be laid.
+
+    On a CPU the sums stay where they are from update to update: the memory of a step is the same each time.
+    """
+    for parameter in (p for group in groups for p in group if p.requires_grad):
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        else:
+            parameter.grad.zero_()
