@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from scoreline.models import tiny
+from scoreline.models.device import Precision
 from scoreline.models.policy import Policy
 from scoreline.models.text import Text
 from scoreline.types import Completion, Prompt, Reward, Rollout
@@ -27,18 +28,19 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def policy(architecture: str = "tiny", *, seed: int = 0) -> Policy:
-    """A policy with random weights that reads the embedded model's characters."""
+def policy(architecture: str = "tiny", *, seed: int = 0, precision: Precision = "fp32", **changed: Any) -> Policy:
+    """A policy with random weights that reads the embedded model's characters; `changed` is of its configuration."""
     fresh, tokenizer = tiny.build(seed)
     if architecture == "tiny":
-        return Policy(fresh, Text(tokenizer, fresh.generation_config), torch.device("cpu"))
-    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture], pad_token_id=0, eos_token_id=1)
+        return Policy(fresh, Text(tokenizer, fresh.generation_config), torch.device("cpu"), precision)
+    told = ARCHITECTURES[architecture] | changed
+    config = AutoConfig.for_model(architecture, **told, pad_token_id=0, eos_token_id=1)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():  # random models are close to uniform; larger weights make them choose
         for parameter in model.parameters():
             parameter.mul_(2.0)
-    return Policy(model, Text(tokenizer, model.generation_config), torch.device("cpu"))
+    return Policy(model, Text(tokenizer, model.generation_config), torch.device("cpu"), precision)
 
 
 def prompts(count: int) -> list[Prompt]:

@@ -10,6 +10,7 @@ import torch
 
 from scoreline.errors import DivergenceError
 from scoreline.models.critic import CriticConfig, make_critic
+from scoreline.models.device import Precision
 from scoreline.models.policy import recompute_activations
 from scoreline.objectives.divergences import EntropyBonus
 from scoreline.objectives.objective import Objective
@@ -174,14 +175,25 @@ def test_the_sampler_correction_reweighs_tokens() -> None:
     assert 0.0 < ratio <= 1.5
 
 
-def test_large_vocabularies_are_scored_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_updates_twice_give_the_same_weights(precision: Precision) -> None:
     batch = collate(parts.rollouts(parts.policy()))
-    norms = []
-    for elements in (1 << 26, 100):
-        monkeypatch.setattr("scoreline.models.policy.CHUNK_ELEMENTS", elements)
-        made = learner(replace(grpo, entropy=EntropyBonus(0.1)))
-        norms.append(made.update(prepared(made, batch), Update())["grad_norm"])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    ends = []
+    for _ in range(2):
+        actor = parts.policy(precision=precision)
+        made = LocalLearner(actor, replace(grpo, kl=None), micro_batch_size=5, learning_rate=1e-3)
+        for _ in range(2):
+            made.update(prepared(made, batch), Update())
+        ends.append(weights(made))
+    assert torch.equal(ends[0], ends[1])
+
+
+def test_an_update_begins_with_sums_of_zero() -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    made = learner(naive, rate=0.0)
+    ready = prepared(made, batch)
+    norms = [made.update(ready, Update())["grad_norm"] for _ in range(3)]
+    assert norms[0] == norms[1] == norms[2]
 
 
 @pytest.mark.parametrize("kind", ["separate", "shared"])

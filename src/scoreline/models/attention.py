@@ -27,7 +27,10 @@ NAME = "scoreline"
 """Under which transformers knows `attend`. Without a layout it is the library's own sdpa."""
 
 SCORES = 1 << 25
-"""Attention scores of one layer, above which a CPU computes them with the library's blockwise kernel: 128 MiB."""
+"""Scores of one answer to each prompt, above which a CPU uses the library's blockwise kernel: 128 MiB."""
+
+SLICE = 1 << 18
+"""Scores that are made at once, where that is more than one answer to each prompt: 1 MiB, which stays in the cache."""
 
 
 def packed_states(trunk: Any, batch: Batch) -> Float[Tensor, "n s d"]:
@@ -67,8 +70,7 @@ def attend(
         return plain
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (x[0].transpose(0, 1).to(compute_dtype(value)) for x in (query, key, value))  # [m, h, e]
-    scores = len(layout.answer) * q.shape[1] * layout.bias.shape[-2] * layout.bias.shape[-1]
-    form = shared_products if q.device.type == "cpu" and scores <= SCORES else repeated_rows
+    form = shared_products if q.device.type == "cpu" and seat_scores(q, layout) <= SCORES else repeated_rows
     return form(q, k, v, layout, scale).index_select(0, layout.home)[None], None
 
 
@@ -90,11 +92,24 @@ def shared_products(
     def spread(out: Tensor) -> Tensor:
         return out.permute(0, 2, 4, 1, 3, 5).reshape(-1, q.shape[1], v.shape[2])
 
-    asked_k, asked_v, told_k, told_v = (blocks(x, places) for places in (layout.prompt, layout.answer) for x in (k, v))
+    asked_k, asked_v = blocks(k, layout.prompt), blocks(v, layout.prompt)
     prompts = grouped_attention(queries(layout.prompt), [asked_k], [asked_v], layout.causal, scale)
-    seen = ([asked_k, told_k], [asked_v, told_v])
-    answers = grouped_attention(queries(layout.answer), *seen, layout.bias, scale)
-    return torch.cat([spread(prompts), spread(answers)])
+    answers = []
+    for places in layout.answer.view(questions, -1, layout.answer.shape[1]).split(seats_at_once(q, layout), 1):
+        part = places.flatten(0, 1)
+        seen = ([asked_k, blocks(k, part)], [asked_v, blocks(v, part)])
+        answers.append(grouped_attention(queries(part), *seen, layout.bias, scale))
+    return torch.cat([spread(prompts), spread(torch.cat(answers, 2))])
+
+
+def seat_scores(q: Float[Tensor, "m h e"], layout: Layout) -> int:
+    """Attention scores of one answer to each prompt."""
+    return len(layout.prompt) * q.shape[1] * layout.bias.shape[-2] * layout.bias.shape[-1]
+
+
+def seats_at_once(q: Float[Tensor, "m h e"], layout: Layout) -> int:
+    """Answers to each prompt whose scores are made at once."""
+    return max(1, SLICE // seat_scores(q, layout))
 
 
 def repeated_rows(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scoreline.models.adapters import Lora, apart, attach
 from scoreline.models.attention import allow_packing
+from scoreline.models.lean import make_lean
 from scoreline.models.linear import cast_on_use
 from scoreline.models.loading import load_causal_lm
 from scoreline.models.policy import Policy, answer_states
@@ -85,6 +86,7 @@ def make_critic(
     packs = policy.packs if given is None else allow_packing(model)
     if policy.precision == "bf16":
         cast_on_use(model)
+        make_lean(model)
     trunk, width = apart(model.base_model), model.config.get_text_config().hidden_size
     return Critic(trunk, width, packs=packs).to(policy.device, torch.float32).eval()
 

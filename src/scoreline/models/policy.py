@@ -19,6 +19,7 @@ from scoreline.models.adapters import Lora
 from scoreline.models.attention import allow_packing, packed_states
 from scoreline.models.compiling import CompiledLayers
 from scoreline.models.device import Precision, autocast, choose_device, keep_memory
+from scoreline.models.lean import make_lean
 from scoreline.models.likelihood import Readout, token_scores
 from scoreline.models.linear import CastLinear, cast_on_use
 from scoreline.models.loading import load_adapted, load_causal_lm, load_tokenizer
@@ -64,6 +65,7 @@ class Policy:
         self.compiled: CompiledLayers | None = None
         if precision == "bf16":
             cast_on_use(self.model)
+            make_lean(self.model)
 
     def compute(self) -> AbstractContextManager[object]:
         """The context in which its forward passes run."""
