@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig
@@ -172,6 +172,7 @@ def test_every_character_is_reached_at_the_first_prefix_that_says_it(said: str) 
 
 
 @given(PARTS)
+@example([256, 272, 228, 189])  # broken characters whose tokens say one mark less alone than together
 def test_reach_and_pieces_of_tokens_that_no_text_would_be_cut_into(ids: list[int]) -> None:
     agrees(BYTES, ids)
 

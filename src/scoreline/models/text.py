@@ -120,7 +120,13 @@ class Text:
         return known if known is not None and self.decode([known]) == "" else None
 
     def _concatenated(self, ids: Sequence[int], text: str) -> list[str] | None:
-        """The tokens' own texts, where those make up the text; not so if a character has bytes in several tokens."""
+        """The tokens' own texts, where those make up the text; not so if a character has bytes in several tokens.
+
+        Where bytes make no character, tokens may say more or fewer replacement marks together than alone, which can
+        come out even in the end and be wrong on the way.
+        """
+        if "\ufffd" in text:
+            return None
         for token in {*ids} - self._alone.keys():
             self._alone[token] = self.decode([token])
             self._behind[token] = self.decode([token, token])[len(self._alone[token]) :]
