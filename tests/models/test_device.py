@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import platform
+import resource
+from pathlib import Path
+
 import pytest
 import torch
 
 from scoreline.errors import ModelError
-from scoreline.models.device import autocast, available_devices, choose_device
+from scoreline.models.device import autocast, available_devices, choose_device, keep_memory
 
 
 def test_auto_prefers_an_accelerator() -> None:
@@ -31,3 +35,17 @@ def test_bf16_computes_in_bf16_and_keeps_the_weights(name: str) -> None:
     with autocast(device, "fp32"):
         assert layer(torch.ones(1, 4, device=device)).dtype is torch.float32
     assert layer.weight.dtype is torch.float32
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back by default and can be told")
+def test_freed_memory_is_kept_for_the_next_tensor() -> None:
+    assert keep_memory()
+    tensor = torch.ones(1 << 24)
+    held = resident()
+    del tensor
+    assert resident() > held - (1 << 20)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -30,7 +30,7 @@ SCORES = 1 << 25
 """Scores of one answer to each prompt, above which a CPU uses the library's blockwise kernel: 128 MiB."""
 
 SLICE = 1 << 18
-"""Scores that are made at once, where that is more than one answer to each prompt: 1 MiB, which stays in the cache."""
+"""Scores that are made at once, where that is more than one answer to each prompt: 1 MiB."""
 
 
 def packed_states(trunk: Any, batch: Batch) -> Float[Tensor, "n s d"]:
