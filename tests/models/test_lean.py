@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from scoreline.models.critic import CriticConfig, make_critic
 from scoreline.models.lean import LeanEmbedding, LeanGate, LeanNorm
 from scoreline.models.linear import CastLinear
 from scoreline.train.collate import collate
@@ -56,3 +57,17 @@ def test_a_pass_keeps_less_than_autocast_would() -> None:
         kept.append(sum(size for place, size in seen.items() if place not in weights))
         assert states.requires_grad
     assert kept[1] < 0.6 * kept[0]
+
+
+def test_reference_and_critic_of_a_policy_are_made_of_them_too() -> None:
+    actor = parts.policy("llama", precision="bf16")
+    reference, critic = actor.frozen(), make_critic(CriticConfig(), actor)
+    batch = collate(parts.rollouts(actor))
+    for model in (reference.model, critic):
+        assert sum(isinstance(m, LeanNorm) for m in model.modules()) == 5
+    with torch.no_grad(), actor.compute():
+        own, theirs = (p.logprobs(p.states(batch), batch, temperature=1.0)[0] for p in (actor, reference))
+    assert torch.equal(own, theirs)
+    with actor.compute():
+        critic(batch, None).sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in critic.parameters())

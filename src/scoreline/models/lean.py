@@ -138,6 +138,8 @@ class Lookup(torch.autograd.Function):
 def make_lean(model: nn.Module) -> None:
     """Put the layers of this module where the library's do the same. Linear layers are `CastLinear` already."""
     for module in model.modules():
+        if isinstance(module, LeanNorm | LeanGate):  # a copy of a policy: reference, critic
+            continue
         if type(module) is nn.Embedding and module.max_norm is None and not module.scale_grad_by_freq:
             module.__class__ = LeanEmbedding
         elif is_norm(module):
