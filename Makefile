@@ -78,7 +78,7 @@ study: $(VENV)/ready   ## outcome against process supervision, fixed against lea
 MEASURE = .bench/bin/python benchmarks
 REAL = --model $(SMOLLM2) --gsm8k $(SHARED)/data/gsm8k --precision bf16 --threads $(THREADS)
 
-bench: .bench/ready $(SMOLLM2)/DONE   ## our step against TRL's, alternating in one process; about a quarter of an hour
+bench: .bench/ready $(SMOLLM2)/DONE   ## our step against TRL's, alternating; about a quarter of an hour
 	$(MEASURE)/step.py --workload tiny --threads $(THREADS) --memory
 	$(MEASURE)/step.py --workload smollm2 $(REAL) --memory
 

@@ -28,6 +28,7 @@ def common(parser: argparse.ArgumentParser) -> None:
     add("--model", help="model folder (SmolLM2: or set SCORELINE_SMOLLM2; tiny: the embedded one)")
     add("--gsm8k", default=os.environ.get("SCORELINE_GSM8K"), help="folder with train.jsonl; else built-in questions")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="Scoreline's")
+    add("--compile", action="store_true", help="ours also (step: only) with compiled decoder layers while sampling")
     add("--device", default="auto", help="auto is CUDA where there is one, else the CPU")
     add("--threads", type=int, help="torch threads; without it OMP_NUM_THREADS, or all cores")
     add("--json", type=Path, help="write machine, versions and every number to this file")

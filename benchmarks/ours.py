@@ -62,7 +62,7 @@ def recipe(setup: Setup, file: Path) -> Run:
     return Run(
         seed=SEED,
         objective=objective(setup.beta),
-        model=Model(path=work.model, device=setup.device, precision=setup.precision),
+        model=Model(path=work.model, device=setup.device, precision=setup.precision, compile=setup.compile),
         data=Data(source=str(file), held_out=0),
         reward=(RewardSpec(work.reward),),
         sampling=Sampling(max_completion_length=work.budget),

@@ -73,6 +73,9 @@ def sides(args: Namespace, task: Task) -> Iterator[dict[str, Turn]]:
     """All of them, by the names that the table shows; what they hold is given back at the end."""
     with ExitStack() as stack:
         found = {OURS: stack.enter_context(scoreline(task))}
+        if args.compile:
+            compiled = replace(task, setup=replace(task.setup, compile=True))
+            found[f"{OURS}, compiled"] = stack.enter_context(scoreline(compiled))
         plain = {name for name in args.peers if name != "vllm"}
         model = transformers_model(task) if plain else None
         makers = {"dynamic": generate, "static": generate_static, "batch": generate_batch}

@@ -1,4 +1,4 @@
-"""Our GRPO step against TRL's: the two take turns in one process; the ratio of their medians, and where it comes from.
+"""Our GRPO step against TRL's: the two take turns; the ratio of their medians, and where it comes from.
 
 python benchmarks/step.py --workload tiny --trl amp fp32 bf16
 python benchmarks/step.py --workload smollm2 --model FOLDER --precision bf16 --memory --floor --json figures.json

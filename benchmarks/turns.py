@@ -1,4 +1,4 @@
-"""The measurement: both sides take turns in one process, or one side runs alone."""
+"""The measurement: both sides take turns, each in a process of its own, or one side runs alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
@@ -35,33 +37,48 @@ def make_setup(args: Namespace, prompts: int, trl: TrlMode = "amp") -> Setup:
     if work.rows % work.trl_micro_batch:
         raise SystemExit(f"TRL's micro-batch of {work.trl_micro_batch} must divide the {work.rows} answers of a step.")
     rows = questions(work, prompts * (args.warmup + args.steps), args.gsm8k)
-    return Setup(work, rows, args.steps, args.warmup, args.beta, args.precision, trl, device(args.device))
+    return Setup(work, rows, args.steps, args.warmup, args.beta, args.precision, trl, device(args.device), args.compile)
 
 
 def alternate(setup: Setup) -> tuple[list[Step], list[Step]]:
     """Ours and TRL's steps, ours after each of TRL's, those of the warm-up included.
 
-    TRL's trainer drives: where it would go on to its next step, our loop takes one. So there is one thread, and
-    nothing of the one side runs while the other is timed. Garbage is collected outside of both.
+    TRL's trainer waits in its own process while our loop takes a step, and the other way round: nothing of the one side
+    runs while the other is timed, and neither computes with the other's settings of allocator and library. Garbage is
+    collected outside of both.
     """
     import ours
-    import theirs
 
     steps: list[Step] = []
+    here, there = get_context("spawn").Pipe()
+    child = get_context("spawn").Process(target=trl_side, args=(setup, there), daemon=True)
     with tempfile.TemporaryDirectory() as name:
         mine = ours.Ours(setup, Path(name))
-
-        def turn() -> None:
-            gc.collect()
-            steps.append(mine.step())
-            gc.collect()
-            print(f"  step {len(steps)} of {setup.rounds}: Scoreline {steps[-1].seconds:.2f} s", file=sys.stderr)
-
+        child.start()
+        there.close()  # so that a child that dies is an error here, and no wait without end
         try:
-            other = theirs.run(setup, Path(name), turn)
+            while (said := here.recv()) is None:
+                steps.append(mine.step())
+                gc.collect()
+                print(f"  step {len(steps)} of {setup.rounds}: Scoreline {steps[-1].seconds:.2f} s", file=sys.stderr)
+                here.send(None)
         finally:
             mine.close()
-    return steps, other
+    child.join()
+    return steps, said
+
+
+def trl_side(setup: Setup, parent: Connection) -> None:
+    """TRL's steps: after each one None, then a wait until the parent has taken its own; in the end all of them."""
+    import theirs
+
+    def turn() -> None:
+        gc.collect()
+        parent.send(None)
+        parent.recv()
+
+    with tempfile.TemporaryDirectory() as name:
+        parent.send(theirs.run(setup, Path(name), turn))
 
 
 def alone(setup: Setup, side: str) -> dict[str, float]:

@@ -84,6 +84,7 @@ class Setup:
     precision: Precision
     trl: TrlMode
     device: str = "cpu"
+    compile: bool = False
 
     @property
     def rounds(self) -> int:

@@ -17,14 +17,14 @@ from scoreline.config.label import LabelRun, label
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec
 from scoreline.environments.steps import Splitter
-from scoreline.models.decoder import Decoder
+from scoreline.models.decoder import SharedDecoder
 from scoreline.models.policy import Model
 from scoreline.reports import jsonl
 from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import Local
 
 PHASES: dict[str, tuple[Any, str]] = {
-    "generation": (Decoder, "step"),
+    "generation": (SharedDecoder, "step"),
     "rows": (jsonl, "append"),
     "state": (verb, "write"),
 }

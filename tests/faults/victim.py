@@ -22,7 +22,7 @@ from scoreline.config.run import Judge as JudgeInRun
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec, Scorer
 from scoreline.environments.steps import Splitter
-from scoreline.models.decoder import Decoder
+from scoreline.models.decoder import SharedDecoder
 from scoreline.models.judges import Judge
 from scoreline.models.policy import Policy
 from scoreline.objectives.zoo import ZOO
@@ -36,7 +36,7 @@ from scoreline.train.replay import Replay
 ITERATIVE = {"iterative": "outcome", "stepwise": "process"}
 
 PHASES: dict[str, tuple[type, str]] = {
-    "generation": (Decoder, "step"),
+    "generation": (SharedDecoder, "step"),
     "scoring": (Scorer, "score"),
     "update": (LocalLearner, "_backward"),
     "checkpoint": (Policy, "save"),

@@ -24,10 +24,10 @@ def test_formulas_by_hand() -> None:
     assert HAND.weights == 4000
     assert (HAND.working_copy, HALF.working_copy) == (0, 2000)
     assert HAND.activations(10) == 10 * 3 * (32 * 8 + 4 * (8 * 8 + 4 * 16))
-    assert HALF.activations(10) == 10 * 3 * (32 * 8 + 2 * (8 * 8 + 4 * 16))
+    assert HALF.activations(10) == 10 * 3 * (8 * 8 + 2 * (4 * 8 + 3 * 16))
     assert replace(HAND, recomputed=True).activations(10) == 10 * (4 * 3 * 8 + 32 * 8 + 4 * (8 * 8 + 4 * 16))
     assert HAND.logits(10) == 3 * 4 * 10 * 50
-    assert replace(HAND, vocabulary=1 << 25).logits(10) == 3 * 4 * (1 << 26), "a chunk, however many tokens"
+    assert replace(HAND, vocabulary=1 << 21).logits(10) == 3 * 4 * (1 << 23), "a chunk, however many tokens"
     assert replace(HAND, vocabulary=1 << 27).logits(10) == 3 * 4 * (1 << 27), "one token at least"
     assert HAND.drawing(5) == 4 * 4 * 5 * 50
     assert (HAND.cache(5, 20), HALF.cache(5, 20)) == (2 * 4 * 3 * 4 * 5 * 20, 2 * 2 * 3 * 4 * 5 * 20)

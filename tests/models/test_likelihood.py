@@ -44,7 +44,7 @@ def test_rows_times_vocabulary_is_never_made(
 ) -> None:
     monkeypatch.setattr("scoreline.models.likelihood.TILE", {"cpu": 1 << 14})
     actor = parts.policy("llama", precision=precision, vocab_size=VOCABULARY, tie_word_embeddings=True)
-    made = LocalLearner(actor, replace(grpo, kl=None, entropy=bonus))
+    made = LocalLearner(actor, replace(grpo, kl=None, entropy=bonus), micro_batch_size=16)
     batch = collate(parts.rollouts(actor, questions=4, answers=8, longest=40))
     weights = VOCABULARY * 32
     assert int(batch.mask.sum()) * VOCABULARY > 10 * weights, "the weights themselves must not hide the logits"

@@ -30,12 +30,16 @@ def with_slack(memory: dict[str, int]) -> dict[str, int]:
 
 def test_memory_by_hand() -> None:
     held = Held(7, MODEL, reference=MODEL, critic=replace(MODEL, vocabulary=0))
-    learning = {"gradients": 8000, "activations": 2 * MODEL.activations(170), "logits": 12 * 160 * 50}
+    learning = {"activations": 2 * MODEL.activations(170), "logits": 12 * 160 * 50}
     always = {"program": 7, "weights": 4000, "reference": 4000, "critic": 4000, "optimiser": 16000}
+    always["gradients"] = 8000
     assert held.peak(STEP) == with_slack(always | learning)
     many = replace(STEP, in_flight=32, portion=Portion(1), answer=900)
     sampling = {"keys and values": MODEL.cache(32, 910), "drawing tokens": 16 * 32 * 50}
-    assert Held(7, MODEL).peak(many) == with_slack({"program": 7, "weights": 4000, "optimiser": 8000} | sampling)
+    alone = {"program": 7, "weights": 4000, "optimiser": 8000, "gradients": 4000}
+    assert Held(7, MODEL).peak(many) == with_slack(alone | sampling)
+    half = replace(MODEL, precision="bf16")
+    assert Held(7, half).peak(replace(many, answer=9000))["working copy"] == 2000
 
 
 def test_time_by_hand() -> None:

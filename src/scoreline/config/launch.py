@@ -16,7 +16,7 @@ import torch
 
 from scoreline.config.build import Built, build, check_plan, copies
 from scoreline.config.dump import dump
-from scoreline.config.engine import describe_engine
+from scoreline.config.engine import check_engine, describe_engine
 from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
 from scoreline.environments.examples import load_examples
@@ -46,6 +46,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     started = time.monotonic()
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
     check_plan(run)
+    check_engine(run.engine, run.sampling)
     refuse_too_large(run.model, copies(run))
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
     built = build(run, memory=folder / "judged")

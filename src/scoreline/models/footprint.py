@@ -50,17 +50,20 @@ class Footprint:
 
     @property
     def working_copy(self) -> int:
-        """2 P under bf16: the weights as the layers read them."""
+        """2 P under bf16: the weights as the layers read them while answers are sampled."""
         return 2 * self.parameters if self.precision == "bf16" else 0
 
     def activations(self, tokens: int) -> int:
-        """m L (32 d + b (8 d + 4 f)): what m tokens keep for the backward pass.
+        """m L (32 d + b (8 d + 4 f)), under bf16 m L (8 d + b (4 d + 3 f)): what m tokens keep for the backward pass.
 
         Norms and the residual stream are fp32, about 8 d numbers a layer; the rest has b bytes: the inputs of the
-        projections, queries, keys and values gathered for attention, and the feed-forward part's four arrays. With
-        recomputing, every layer keeps its input alone, and one layer at a time has the rest: m (4 L d + one layer).
+        projections, queries, keys and values gathered for attention, and the feed-forward part's four arrays. The
+        layers that stand in for the library's under bf16 keep less. With recomputing, every layer keeps its input
+        alone, and one layer at a time has the rest: m (4 L d + one layer).
         """
         layer = 8 * FP32 * self.width + self.number * (8 * self.width + 4 * self.inner)
+        if self.precision == "bf16":
+            layer = 2 * FP32 * self.width + self.number * (4 * self.width + 3 * self.inner)
         if self.recomputed:
             return tokens * (self.layers * FP32 * self.width + layer)
         return tokens * self.layers * layer

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
 
 
 def peak_rss_mb() -> float:
     """The most memory that this process ever held, in megabytes of 2^20 bytes.
 
-    `getrusage` counts kilobytes on Linux and bytes on macOS; Windows keeps the number in its process counters.
+    Linux says it of the address space, where `getrusage` would count what a parent held before the program began;
+    macOS has bytes in `getrusage`, Windows its process counters.
     """
     return round(_peak_bytes() / 2**20, 1)
 
@@ -45,5 +50,8 @@ else:
     import resource
 
     def _peak_bytes() -> int:
+        told = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="ascii")) if STATUS.exists() else None
+        if told is not None:
+            return int(told[1]) * 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024

@@ -1,7 +1,7 @@
 """What a step needs, before it is made: bytes at its peak and seconds, from sizes and a few measured rates.
 
-peak = program + weights of all models + AdamW's moments + working copy + max(learning, sampling)
-learning = gradients + activations(m) + logits(m)          sampling = keys and values(n, p + t) + drawing(n)
+peak = program + weights of all models + AdamW's moments + gradients + max(learning, sampling)
+learning = activations(m) + logits(m)          sampling = working copy + keys and values(n, p + t) + drawing(n)
 seconds = waves (prefill + (t - 1) token(n)) + tokens (annotate + iterations x learn) + updates x optimiser
 """
 
@@ -103,11 +103,11 @@ class Held:
         """Bytes at the peak by what they are for; of learning and sampling the one that needs more."""
         models = [model for model in (self.policy, self.critic) if model is not None]
         learning = {
-            "gradients": sum(model.gradients for model in models),
             "activations": sum(model.activations(step.tokens_at_once) for model in models),
             "logits": self.policy.logits(step.at_once * step.answer),
         }
-        sampling = {
+        copy = self.policy.working_copy
+        sampling = ({"working copy": copy} if copy else {}) | {
             "keys and values": self.policy.cache(step.flying, step.prompt + step.answer),
             "drawing tokens": self.policy.drawing(step.flying),
         }
@@ -138,7 +138,7 @@ class Held:
             "reference": 0 if self.reference is None else self.reference.weights,
             "critic": 0 if self.critic is None else self.critic.weights,
             "optimiser": sum(self.moment * model.gradients // 4 for model in models),
-            "working copy": sum(model.working_copy for model in models),
+            "gradients": sum(model.gradients for model in models),
         }
         return {name: size for name, size in parts.items() if size or name == "program"}
 
