@@ -18,8 +18,9 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification
 
 from scoreline.models import tiny
+from scoreline.models.attention import token_mask
 from scoreline.models.critic import Critic, CriticConfig, make_critic
-from scoreline.models.policy import Policy, token_mask
+from scoreline.models.policy import Policy
 from scoreline.objectives.objective import Objective, PolicyOutput
 from scoreline.objectives.zoo import grpo, naive, ppo
 from scoreline.train.collate import collate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,13 @@ def left(folder: Path) -> dict[str, Any]:
     """Everything a run leaves that does not say how long it took."""
     run = folder / "victim"
     last = run / "checkpoints" / "step-000006"
-    files = ["hf/model.safetensors", "optimizer.safetensors", "critic.safetensors", "rng.safetensors"]
+    files = [
+        "hf/model.safetensors",
+        "hf/adapter_model.safetensors",
+        "optimizer.safetensors",
+        "critic.safetensors",
+        "rng.safetensors",
+    ]
     files += ["reference.safetensors", "judge/hf/model.safetensors", "judge/optimizer.safetensors"]
     files += ["judge/history.jsonl"]
     sums = {f: hashlib.sha256((last / f).read_bytes()).hexdigest() for f in files if (last / f).exists()}
@@ -67,6 +74,22 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, algorithm: str) -> 
         assert go(model, tmp_path / "killed", algorithm, phase, number) == -signal.SIGKILL, f"{phase} was not reached"
         run = tmp_path / "killed" / "victim" / "checkpoints"
         assert not list(run.glob("step-*/.tmp*"))
+    assert go(model, tmp_path / "killed", algorithm) == 0
+    whole, killed = left(tmp_path / "whole"), left(tmp_path / "killed")
+    for part in whole:
+        assert killed[part] == whole[part], part
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a signal of Unix")
+@pytest.mark.parametrize("algorithm", ["compiled", "adapted"])
+def test_killed_on_other_paths_and_resumed_is_never_stopped(tmp_path: Path, algorithm: str) -> None:
+    if algorithm == "compiled" and not (shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("no C++ compiler to compile layers with")
+    model = tmp_path / "model"
+    parts.policy().save(model)
+    assert go(model, tmp_path / "whole", algorithm) == 0
+    for phase, number in [("generation", 25), ("checkpoint", 2)]:
+        assert go(model, tmp_path / "killed", algorithm, phase, number) == -signal.SIGKILL, f"{phase} was not reached"
     assert go(model, tmp_path / "killed", algorithm) == 0
     whole, killed = left(tmp_path / "whole"), left(tmp_path / "killed")
     for part in whole:

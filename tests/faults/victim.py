@@ -1,8 +1,9 @@
 """A small training run that kills itself: `victim.py MODEL FOLDER ALGORITHM [PHASE NUMBER]`.
 
-ALGORITHM "iterative" is GRPO in three rounds, paid by a judge of answers that learns, "stepwise" one paid by a judge of
-steps; they find their judges in MODEL/outcome and MODEL/process. PHASE is a function in the middle of which SIGKILL
-comes, at its NUMBER-th call. The run resumes if it exists.
+ALGORITHM "compiled" is GRPO that samples through compiled layers, "adapted" one that trains an adapter; "iterative" is
+GRPO in three rounds, paid by a judge of answers that learns, "stepwise" one paid by a judge of steps; they find their
+judges in MODEL/outcome and MODEL/process. PHASE is a function in the middle of which SIGKILL comes, at its NUMBER-th
+call. The run resumes if it exists.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from scoreline.config.run import Judge as JudgeInRun
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec, Scorer
 from scoreline.environments.steps import Splitter
+from scoreline.models.adapters import Lora
 from scoreline.models.decoder import SharedDecoder
 from scoreline.models.judges import Judge
 from scoreline.models.policy import Policy
@@ -34,6 +36,8 @@ from scoreline.train.plan import Plan
 from scoreline.train.replay import Replay
 
 ITERATIVE = {"iterative": "outcome", "stepwise": "process"}
+
+WAYS: dict[str, dict[str, Any]] = {"compiled": {"compile": True}, "adapted": {"lora": Lora(rank=4, alpha=8)}}
 
 PHASES: dict[str, tuple[type, str]] = {
     "generation": (SharedDecoder, "step"),
@@ -65,6 +69,9 @@ def run(model: str, folder: Path, algorithm: str) -> Run:
     """Six steps with a checkpoint every two and evaluations in between."""
     if algorithm in ITERATIVE:
         return in_rounds(run(model, folder, "grpo"), algorithm)
+    if algorithm in WAYS:
+        plain = run(model, folder, "grpo")
+        return replace(plain, model=replace(plain.model, **WAYS[algorithm]))
     return Run(
         name="victim",
         folder=str(folder),

@@ -6,10 +6,11 @@ to know which token belongs to which row: it is told by a `Layout`, through tran
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
@@ -17,6 +18,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from scoreline.errors import ModelError
 from scoreline.models.gradients import compute_dtype
 from scoreline.models.grouped import grouped_attention
 from scoreline.models.layout import Layout, lay_out
@@ -46,6 +48,29 @@ def packed_states(trunk: Any, batch: Batch) -> Float[Tensor, "n s d"]:
     )
     states: Tensor = out.last_hidden_state[0].index_select(0, layout.states.flatten())
     return states.view(*layout.states.shape, -1)
+
+
+def answer_states(trunk: Any, batch: Batch, *, packed: bool) -> Float[Tensor, "n s d"]:
+    """Hidden states at the last prompt token and at every answer token: [n, t + 1, d]."""
+    if packed:
+        return packed_states(trunk, batch)
+    prompt_width = batch.prompts.shape[1]
+    present = token_mask(batch)
+    positions = (present.long().cumsum(1) - 1).clamp(min=0)
+    tokens = torch.cat([batch.prompts, batch.completions], 1)
+    padded = None if bool(present.all()) else present.long()
+    out = trunk(input_ids=tokens, attention_mask=padded, position_ids=positions, use_cache=False)
+    states: Tensor = out.last_hidden_state[:, prompt_width - 1 :]
+    return states
+
+
+def token_mask(batch: Batch) -> Bool[Tensor, "n l"]:
+    """Which positions of [prompt | completion] hold a token: prompts are padded on the left, answers on the right."""
+    width, budget = batch.prompts.shape[1], batch.completions.shape[1]
+    place = torch.arange(width, device=batch.length.device)
+    left = place[None] >= (width - batch.prompt_length)[:, None]
+    right = torch.arange(budget, device=batch.length.device)[None] < batch.length[:, None]
+    return torch.cat([left, right], 1)
 
 
 def attend(
@@ -153,13 +178,29 @@ def allow_packing(model: Any) -> bool:
     return True
 
 
-@torch.no_grad()
+def check_padded(model: Any) -> None:
+    """Raise `ModelError` for a model whose states of padded rows are not those of rows alone."""
+    if not same_alone(model.base_model, lambda trunk, batch: answer_states(trunk, batch, packed=False)):
+        raise ModelError(
+            "This architecture computes other states for a row among padded ones, so a batch would teach it wrongly.",
+            got=type(model).__name__,
+            accepted="models that heed position_ids and attention_mask",
+            todo="choose another model.",
+        )
+
+
 def same_packed(trunk: Any) -> bool:
-    """Two answers to one short prompt and one to another, packed against one by one."""
+    """Whether the states of packed rows are those of rows alone."""
+    return same_alone(trunk, packed_states)
+
+
+@torch.no_grad()
+def same_alone(trunk: Any, together: Callable[[Any, Batch], Tensor]) -> bool:
+    """Two answers to one short prompt and one to another, computed together against one by one."""
     batch = probe(trunk.device)
     try:
-        packed = packed_states(trunk, batch)
-    except TypeError:  # an architecture that does not hand keyword arguments on to its attention
+        packed = together(trunk, batch)
+    except TypeError:  # an architecture that takes no positions, or does not hand keyword arguments on to its attention
         return False
     for i in range(len(batch)):
         ids = torch.cat(

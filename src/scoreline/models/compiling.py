@@ -15,8 +15,9 @@ from torch import nn
 
 from scoreline.errors import ModelError
 
-GRAPHS = 32
-"""Graphs that one process makes of a decoder layer; other shapes run as they are."""
+GRAPHS = 256
+"""Graphs that one process makes of a decoder layer; what comes then runs as it is. Shapes are rounded up to powers of
+two, so that a run stays far below: which shapes are compiled must not depend on when a run was resumed."""
 
 
 def layers_of(model: Any) -> list[nn.Module]:

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scoreline.models.adapters import Lora, apart, attach
-from scoreline.models.attention import allow_packing
+from scoreline.models.attention import allow_packing, answer_states
 from scoreline.models.lean import make_lean
 from scoreline.models.linear import cast_on_use
 from scoreline.models.loading import load_causal_lm
-from scoreline.models.policy import Policy, answer_states
+from scoreline.models.policy import Policy
 from scoreline.types import Batch
 
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import DynamicCache
 
+from scoreline.models.fallback import CachedDecoder, WholeDecoder, caches
 from scoreline.models.policy import Policy
 from scoreline.models.sharing import Held, Prefill, Step, seated, visible, widened
 
@@ -19,8 +19,8 @@ ROOM = 64
 """Tokens by which the room for answers grows: what is masked in it is computed all the same."""
 COPIED = 128
 """Prompts of up to so many tokens are copied to each of their answers; longer ones are shared."""
-STRIDE = 32
-"""What the width of prompts is rounded up to where layers are compiled."""
+LEAST = 64
+"""The least room for prompts and for answers where layers are compiled; it grows by doubling."""
 PREFILL_TOKENS = 8192
 """Prompt tokens, padding included, that go through the model at once."""
 
@@ -53,11 +53,13 @@ class Decoder(Protocol):
 
 
 def make_decoder(policy: Policy, budget: int, widest: int) -> Decoder:
-    """The decoder with shared prompts where the model allows it, the library's own cache elsewhere.
+    """The decoder with shared prompts where the model allows it, the library's own cache elsewhere, or none at all.
 
     `budget` and `widest` are the most tokens that an answer and a prompt have.
     """
-    return SharedDecoder(policy, budget, widest) if policy.packs else CachedDecoder(policy)
+    if policy.packs:
+        return SharedDecoder(policy, budget, widest)
+    return CachedDecoder(policy) if caches(policy) else WholeDecoder(policy)
 
 
 class SharedDecoder:
@@ -164,13 +166,13 @@ class SharedDecoder:
             module.held = self.held[module] = Held(keys[:0], values[:0], *own)
             held = self.held[module]
         width = max(keys.shape[2], held.prompt_keys.shape[2])
-        width = width if self.compiled is None else -(-width // STRIDE) * STRIDE
+        width = self._size(max(width, LEAST)) if self.compiled is not None else width
         held.prompt_keys = torch.cat([widened(held.prompt_keys, width), widened(keys, width)])
         held.prompt_values = torch.cat([widened(held.prompt_values, width), widened(values, width)])
 
     def _roomy(self, count: int) -> int:
         """Room for `count` tokens and some more."""
-        return min(count + ROOM, self.limit) if self.compiled is None else -(-count // STRIDE) * STRIDE + ROOM
+        return min(count + ROOM, self.limit) if self.compiled is None else self._size(max(count + 1, LEAST))
 
     def _widen(self, room: int) -> None:
         for held in self.held.values():
@@ -208,60 +210,6 @@ class SharedDecoder:
 
     def _compiling(self) -> AbstractContextManager[None]:
         return nullcontext() if self.compiled is None else self.compiled.on()
-
-
-class CachedDecoder:
-    """Decoding through the cache class that transformers chose for a model: sliding windows, linear attention and the
-    like keep their own kinds of state. Answers enter together; a prompt is computed once for all of its answers.
-    """
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.logits = torch.empty(0, policy.vocabulary, device=policy.device)
-        self.cache: Any = None
-
-    @property
-    def open(self) -> bool:
-        """Only when nothing is in flight: the cache counts one length for all rows."""
-        return not len(self.logits)
-
-    def admit(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        """A new cache, filled with the distinct prompts and fanned out to their answers."""
-        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-        device, width = self.policy.device, max(map(len, distinct))
-        self.cache = DynamicCache(config=self.policy.model.config)
-        self.lengths = torch.tensor([len(prompt) for prompt in distinct], device=device)
-        self.seen = (torch.arange(width, device=device)[None] >= width - self.lengths[:, None]).long()
-        tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in distinct], device=device)
-        self._forward(tokens, (self.seen.cumsum(1) - 1).clamp(min=0))
-        self.pick(torch.tensor([distinct[prompt] for prompt in prompts], device=device))
-
-    def pick(self, rows: Int[Tensor, " m"]) -> None:
-        """The library's caches copy the rows that stay."""
-        if len(rows):
-            for layer in self.cache.layers:
-                layer.batch_select_indices(rows)
-        self.lengths, self.seen, self.logits = self.lengths[rows], self.seen[rows], self.logits[rows]
-
-    def step(self, tokens: Int[Tensor, " n"]) -> None:
-        """One forward pass of one token an answer."""
-        self.seen = torch.cat([self.seen, torch.ones_like(self.seen[:, :1])], 1)
-        self._forward(tokens[:, None], self.lengths[:, None])
-        self.lengths = self.lengths + 1
-
-    def close(self) -> None:
-        """Drop the cache."""
-        self.cache = None
-
-    def _forward(self, tokens: Tensor, positions: Tensor) -> None:
-        out = self.policy.model.base_model(
-            input_ids=tokens,
-            attention_mask=None if bool(self.seen.all()) else self.seen,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.logits = self.policy.logits(out.last_hidden_state[:, -1])
 
 
 def chunks(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:

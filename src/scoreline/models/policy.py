@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scoreline.errors import ModelError
 from scoreline.models import adapters
 from scoreline.models.adapters import Lora
-from scoreline.models.attention import allow_packing, packed_states
+from scoreline.models.attention import allow_packing, answer_states, check_padded
 from scoreline.models.compiling import CompiledLayers
 from scoreline.models.device import Precision, autocast, choose_device, keep_memory
 from scoreline.models.lean import make_lean
@@ -62,6 +62,9 @@ class Policy:
         self.precision = precision
         self.head: Head = splittable_head(self.model)
         self.packs = allow_packing(self.model)
+        if not self.packs:
+            check_padded(self.model)
+        self.caches: bool | None = None
         self.compiled: CompiledLayers | None = None
         if precision == "bf16":
             cast_on_use(self.model)
@@ -223,29 +226,6 @@ def token_logprobs(
     with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_gradient):
         entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
     return logp, entropy if entropy_gradient else entropy.detach()
-
-
-def answer_states(trunk: Any, batch: Batch, *, packed: bool) -> Float[Tensor, "n s d"]:
-    """Hidden states at the last prompt token and at every answer token: [n, t + 1, d]."""
-    if packed:
-        return packed_states(trunk, batch)
-    prompt_width = batch.prompts.shape[1]
-    present = token_mask(batch)
-    positions = (present.long().cumsum(1) - 1).clamp(min=0)
-    tokens = torch.cat([batch.prompts, batch.completions], 1)
-    padded = None if bool(present.all()) else present.long()
-    out = trunk(input_ids=tokens, attention_mask=padded, position_ids=positions, use_cache=False)
-    states: Tensor = out.last_hidden_state[:, prompt_width - 1 :]
-    return states
-
-
-def token_mask(batch: Batch) -> Bool[Tensor, "n l"]:
-    """Which positions of [prompt | completion] hold a token: prompts are padded on the left, answers on the right."""
-    width, budget = batch.prompts.shape[1], batch.completions.shape[1]
-    place = torch.arange(width, device=batch.length.device)
-    left = place[None] >= (width - batch.prompt_length)[:, None]
-    right = torch.arange(budget, device=batch.length.device)[None] < batch.length[:, None]
-    return torch.cat([left, right], 1)
 
 
 def splittable_head(model: Any) -> Head:
