@@ -12,7 +12,8 @@ import torch
 from scoreline.errors import ModelError
 from scoreline.models import decoder as decoding
 from scoreline.models.compiling import CompiledLayers
-from scoreline.models.decoder import CachedDecoder, SharedDecoder, make_decoder
+from scoreline.models.decoder import SharedDecoder, make_decoder
+from scoreline.models.fallback import CachedDecoder, WholeDecoder
 from scoreline.models.policy import Model, load_policy
 from scoreline.models.sharing import apart, seated, together
 from scoreline.rollout.engine import Sampling
@@ -115,6 +116,24 @@ def test_a_prompt_is_held_once_for_all_of_its_answers() -> None:
 
 def test_a_model_with_windows_keeps_the_librarys_cache() -> None:
     assert isinstance(make_decoder(parts.policy("mistral"), budget=5, widest=9), CachedDecoder)
+
+
+RECURRENT = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 24}
+
+
+def test_a_model_without_keys_and_values_is_computed_from_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parts.ARCHITECTURES, "mamba", RECURRENT | {"state_size": 4})
+    actor = parts.policy("mamba")
+    assert isinstance(make_decoder(actor, budget=5, widest=9), WholeDecoder)
+    requests = asked(actor, 4, 2)
+    for request, completion in zip(requests, LocalEngine(actor).generate(requests, SAMPLING), strict=True):
+        plainly(actor, request, completion)
+
+
+def test_a_model_that_heeds_no_padding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parts.ARCHITECTURES, "rwkv", RECURRENT | {"attention_hidden_size": 32})
+    with pytest.raises(ModelError, match="among padded ones"):
+        parts.policy("rwkv")
 
 
 def test_rows_of_prompts_and_rows_of_answers_are_inverse() -> None:
