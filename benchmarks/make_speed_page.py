@@ -22,7 +22,7 @@ FOLDER, PAGE = ROOT / "docs/results/speed", ROOT / "docs/speed.md"
 INTRODUCTION = """# Speed
 
 Made by `make speed` from the files in `docs/results/speed/`, which hold every single step; `benchmarks/README.md` says
-what each script does and how to read it. Ratios are those of medians of steps that took turns in one process. Seconds
+what each script does and how to read it. Ratios are those of medians of steps that took turns in one run. Seconds
 of different tables do not compare: the machine may have been busier.
 
 S is SmolLM2-135M-Instruct, 4 prompts x 8 answers x 64 tokens; T is the embedded model. TRL runs as it is installed,
