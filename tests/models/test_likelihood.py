@@ -108,3 +108,17 @@ def test_a_batch_without_own_tokens_has_no_log_probabilities() -> None:
     logp.sum().backward()
     assert not logp.any()
     assert not entropy.any()
+
+
+def test_under_autocast_scores_are_as_exact_as_the_layers_own() -> None:
+    torch.manual_seed(0)
+    states, head = torch.randn(256, 512), nn.Linear(512, 999, bias=False)
+    tokens = (head(states) / 0.1).argmax(-1)  # likely tokens, where the errors of a logit and of the sum should cancel
+
+    def error(scored: tuple[Tensor, Tensor]) -> float:
+        return float((scored[0] - token_logprobs(head(states) / 0.1, tokens)[0]).abs().mean().detach())
+
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        tiles = token_scores(states, tokens, head.weight, None, Readout(temperature=0.1), False)
+        whole = token_logprobs(head(states).float() / 0.1, tokens)
+    assert error(tiles) < 1.1 * error(whole)

@@ -53,7 +53,7 @@ class GroupedAttention(torch.autograd.Function):
         weights = split(p, keys, query.dtype)
         d_values = [torch.bmm(w.mT, runs(slope, v)) for w, v in zip(weights, values, strict=True)]
         d_p = products(slope, values)
-        d_p.sub_(torch.linalg.vecdot(p, d_p)[:, None]).mul_(p).mul_(ctx.scale)
+        d_p.sub_((p * d_p).sum(-1, keepdim=True)).mul_(p).mul_(ctx.scale)
         d_scores = split(d_p, keys, query.dtype)
         d_keys = [torch.bmm(d.mT, runs(query, k)) for d, k in zip(d_scores, keys, strict=True)]
         return sum_products(d_scores, keys, query).view(query.shape), None, None, *d_keys, *d_values

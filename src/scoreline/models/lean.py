@@ -51,7 +51,7 @@ class Norm(torch.autograd.Function):
         g, unit = g.float(), x * r
         d_weight = (g * unit).flatten(0, -2).sum(0)
         wg = g * weight
-        along = torch.linalg.vecdot(wg, unit).div_(wg.shape[-1])[..., None]
+        along = (wg * unit).mean(-1, keepdim=True)  # no vecdot: autocast would make it in the lower type
         d_x = wg.sub_(unit.mul_(along)).mul_(r)
         if not ctx.needs_input_grad[1]:
             return d_x, None, None, None

@@ -84,7 +84,8 @@ class TokenScores(torch.autograd.Function):
         normaliser = norms.logsumexp(0)
         log_share = norms - normaliser  # of each part of the vocabulary: H = sum share (H_part - log share)
         entropy = (log_share.exp() * (entropies - log_share)).sum(0)
-        chosen = torch.linalg.vecdot(states.float(), weight[tokens].to(dtype).float())
+        # No vecdot, which autocast would make in the lower type; then rounded as the sum's own logit of the token is.
+        chosen = (states.float() * weight[tokens].to(dtype).float()).sum(-1).to(dtype).float()
         chosen = readout.apply_(chosen if bias is None else chosen + bias[tokens])
         ctx.save_for_backward(states, weight, bias, tokens, normaliser, entropy)
         ctx.readout, ctx.given = readout, given
