@@ -16,8 +16,9 @@ from torch import nn
 from scoreline.errors import ModelError
 
 GRAPHS = 256
-"""Graphs that one process makes of a decoder layer; what comes then runs as it is. Shapes are rounded up to powers of
-two, so that a run stays far below: which shapes are compiled must not depend on when a run was resumed."""
+"""Graphs that one process makes of a decoder layer; what comes then runs as it is. Rows are rounded up to powers of two
+and their room to multiples of 64, so that a run stays far below: what is compiled must not depend on when a run was
+resumed."""
 
 
 def layers_of(model: Any) -> list[nn.Module]:

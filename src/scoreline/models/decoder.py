@@ -19,8 +19,6 @@ ROOM = 64
 """Tokens by which the room for answers grows: what is masked in it is computed all the same."""
 COPIED = 128
 """Prompts of up to so many tokens are copied to each of their answers; longer ones are shared."""
-LEAST = 64
-"""The least room for prompts and for answers where layers are compiled; it grows by doubling."""
 PREFILL_TOKENS = 8192
 """Prompt tokens, padding included, that go through the model at once."""
 
@@ -166,13 +164,13 @@ class SharedDecoder:
             module.held = self.held[module] = Held(keys[:0], values[:0], *own)
             held = self.held[module]
         width = max(keys.shape[2], held.prompt_keys.shape[2])
-        width = self._size(max(width, LEAST)) if self.compiled is not None else width
+        width = stepped(width) if self.compiled is not None else width
         held.prompt_keys = torch.cat([widened(held.prompt_keys, width), widened(keys, width)])
         held.prompt_values = torch.cat([widened(held.prompt_values, width), widened(values, width)])
 
     def _roomy(self, count: int) -> int:
         """Room for `count` tokens and some more."""
-        return min(count + ROOM, self.limit) if self.compiled is None else self._size(max(count + 1, LEAST))
+        return min(count + ROOM, self.limit) if self.compiled is None else stepped(count + 1)
 
     def _widen(self, room: int) -> None:
         for held in self.held.values():
@@ -227,6 +225,11 @@ def chunks(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]
 def stacked(x: Tensor, prompts: Tensor, seat: Int[Tensor, " a"], *, copied: bool) -> Float[Tensor, "m k t e"]:
     """A row more for each seat, in the same room: a copy of its prompt's, or empty."""
     return torch.cat([x, widened(prompts[seat], x.shape[2])]) if copied else grown(x, len(x) + len(seat))
+
+
+def stepped(count: int) -> int:
+    """Room where layers are compiled: a multiple of `ROOM`, so that graphs are few and little in them is masked."""
+    return -(-count // ROOM) * ROOM
 
 
 def grown(x: Float[Tensor, "n k t e"], rows: int) -> Float[Tensor, "m k t e"]:
