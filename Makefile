@@ -82,10 +82,10 @@ bench: .bench/ready $(SMOLLM2)/DONE   ## our step against TRL's, alternating; ab
 	$(MEASURE)/step.py --workload tiny --threads $(THREADS) --memory
 	$(MEASURE)/step.py --workload smollm2 $(REAL) --memory
 
-speed: .bench/ready $(SMOLLM2)/DONE   ## everything in docs/speed.md, then the page: about an hour and a half on two idle cores
+speed: .bench/ready $(SMOLLM2)/DONE   ## everything in docs/speed.md, then the page: about an hour on two idle cores
 	$(MEASURE)/step.py --workload tiny --trl amp fp32 bf16 --threads $(THREADS) --memory --floor --json $(SPEED)/step-tiny.json
-	$(MEASURE)/step.py --workload smollm2 $(REAL) --trl amp fp32 bf16 --memory --floor --json $(SPEED)/step-smollm2.json
-	$(MEASURE)/step.py --workload uneven $(REAL) --trl amp bf16 --warmup 1 --memory --json $(SPEED)/step-uneven.json
+	$(MEASURE)/step.py --workload smollm2 $(REAL) --trl amp bf16 --memory --floor --json $(SPEED)/step-smollm2.json
+	$(MEASURE)/step.py --workload uneven $(REAL) --trl amp --warmup 1 --memory --json $(SPEED)/step-uneven.json
 	$(MEASURE)/sampling.py $(REAL) $(if $(VLLM),--vllm $(VLLM)) --json $(SPEED)/sampling-smollm2.json
 	$(MEASURE)/breakdown.py --workload tiny --threads $(THREADS) --operators 12 --json $(SPEED)/where-tiny.json
 	$(MEASURE)/breakdown.py --workload smollm2 $(REAL) --operators 12 --json $(SPEED)/where-smollm2.json
