@@ -1,0 +1,78 @@
+"""Verbs that explain: report, explain, env."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scoreline.cli.app import AsJson, Changes, RunFolder, app, print_json
+
+if TYPE_CHECKING:
+    from scoreline.config.run import Run
+    from scoreline.objectives.explain import Explained
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report.html again, and print its path."""
+    from scoreline.reports.page import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+def explain(
+    what: Annotated[str, typer.Argument(metavar="ALGORITHM|RECIPE", help="grpo, or a recipe's file.")],
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print an algorithm: its formula, its parts, every value."""
+    from scoreline.config.load import load
+    from scoreline.config.run import Run, completed
+    from scoreline.objectives.explain import FORMULA
+    from scoreline.objectives.explain import explain as parts_of
+
+    named = not what.endswith(".toml") and not Path(what).is_file()
+    files, overrides = ([], [f"algorithm={what}"]) if named else ([Path(what)], [])
+    run = load(Run, files, [*overrides, *(changes or [])])
+    parts = parts_of(completed(run))
+    if as_json:
+        print_json({"algorithm": run.algorithm, "formula": FORMULA, "parts": [asdict(part) for part in parts]})
+    else:
+        _print_parts(run, FORMULA, parts)
+
+
+@app.command()
+def env(as_json: AsJson = False) -> None:
+    """Print versions, device and threads: what to say in a bug report."""
+    from scoreline.config.launch import describe_environment
+
+    facts = describe_environment()
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo("\n".join(f"{name:<14}{value}" for name, value in facts.items()))
+
+
+def _print_parts(run: Run, formula: str, parts: Sequence[Explained]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    terminal = Console(highlight=False)
+
+    def line(text: str, style: str = "") -> None:
+        terminal.print(Text(text, style=style), soft_wrap=True)
+
+    line(run.algorithm, "bold")
+    line(formula)
+    for part in parts:
+        line(f"\n{part.slot:<12}{part.part:<20}{part.role}", "bold")
+        line(f"{'':12}{part.formula}", "cyan")
+        line(f"{'':12}{part.source}", "dim")
+        for address, value in part.values.items():
+            line(f"{'':12}{address} = {'none' if value is None else json.dumps(value)}")
