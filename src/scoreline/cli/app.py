@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from scoreline.errors import ScorelineError
 from scoreline.reports.plaintext import visible
 
-
 ORDER = ("train", "sft", "reward-model", "label", "eval", "sample", "report", "inspect", "doctor", "compare", "explain")
 
 
