@@ -125,6 +125,7 @@ class Batch:
     | values, value_end | [n, t], [n] float | V(s_t) before each token, and V after the last one |
     | advantages, returns | [n, t] float | what the objective estimated |
     | weights | [n, t] float | the aggregate's weights; the loss is a plain sum under them |
+    | logp | [n, t] float | the learner's own, in the last update that used the row, before its step |
     """
 
     prompts: Tensor
@@ -144,6 +145,7 @@ class Batch:
     advantages: Tensor | None = None
     returns: Tensor | None = None
     weights: Tensor | None = None
+    logp: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.mask.shape[0])
@@ -152,6 +154,13 @@ class Batch:
         """The same columns for some of the rows."""
         picked = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: column[index] for name, column in picked.items() if column is not None})
+
+    def noted(self, index: Tensor, **columns: Tensor | None) -> Batch:
+        """The same batch with these columns at some of its rows; what was not there before is zero at the others."""
+        given = {name: column for name, column in columns.items() if column is not None}
+        before = {name: getattr(self, name) for name in given}
+        rooms = {n: c.new_zeros(len(self), *c.shape[1:]) if before[n] is None else before[n] for n, c in given.items()}
+        return replace(self, **{name: rooms[name].index_copy(0, index, column) for name, column in given.items()})
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class Setting:
         plan = Plan(prompts_per_step=4, num_generations=GROUP, num_iterations=updates)
         batch = objective.estimate(learner.annotate(self.batch, objective.passes(updates)))
         minis = plan.updates(batch, objective.aggregate, seed=0, step=0)
-        return actor, critic, [learner.update(mini, Update())["loss"] for mini in minis]
+        return actor, critic, [learner.update(mini, Update()).metrics["loss"] for _, mini in minis]
 
     def samples(self, lesson: ModuleType) -> Any:
         tokens = torch.cat([self.batch.prompts, self.batch.completions], 1)

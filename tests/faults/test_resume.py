@@ -57,7 +57,7 @@ def left(folder: Path) -> dict[str, Any]:
     return {
         "metrics": lines(run / "metrics.jsonl"),
         "evaluation": lines(run / "evaluation.jsonl"),
-        "completions": sorted(p.name for p in (run / "completions").iterdir()),
+        "completions": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "completions").iterdir()},
         "weights": sums,
         "rounds": rounds(run / "rounds.jsonl"),
         "state": {k: v for k, v in state.items() if k != "wall_s"},

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scoreline.config.launch import train
-from scoreline.config.run import Checkpoint, Eval, Model, Run
+from scoreline.config.run import Checkpoint, Eval, Model, Run, Watch
 from scoreline.config.run import Judge as JudgeInRun
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec, Scorer
@@ -84,6 +84,7 @@ def run(model: str, folder: Path, algorithm: str) -> Run:
         train=Plan(steps=6, prompts_per_step=4, num_generations=4, minibatches=2, learning_rate=1e-3),
         eval=Eval(every=3, prompts=8, k=2),
         checkpoint=Checkpoint(every=2),
+        watch=Watch(completions_every=1, completions_saved="all"),
     )
 
 

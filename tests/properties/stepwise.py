@@ -90,7 +90,7 @@ def weights_after(batch: Batch, *, updates: int, rows: int = 16) -> dict[str, to
     learner.optimizer = torch.optim.SGD(actor.model.parameters())  # Adam would make a direction of mere rounding
     made = grpo.estimate(learner.annotate(batch, grpo.passes(updates)))
     plan = Plan(prompts_per_step=4, num_generations=4, num_iterations=updates)
-    for mini in plan.updates(made, grpo.aggregate, seed=0, step=0):
+    for _, mini in plan.updates(made, grpo.aggregate, seed=0, step=0):
         learner.update(mini, Update())
     return actor.model.state_dict()
 

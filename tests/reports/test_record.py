@@ -55,8 +55,8 @@ def test_answers_are_kept_of_the_first_and_every_nth_step_and_no_more_than_asked
     files = sorted(path.name for path in (tmp_path / "completions").iterdir())
     assert files == ["step-000001.jsonl", "step-000003.jsonl", "step-000006.jsonl"]
     rows = lines(tmp_path / "completions" / "step-000003.jsonl")
-    answer = {"prompt": "3+8=", "completion": "11", "reward": 1.0, "parts": {"exact": 1.0}, "length": 2}
-    assert rows == [answer | {"finish": "stop", "group": group} for group in (0, 1)]
+    answer = {"prompt": "3+8=", "completion": "11", "reward": 1.0, "id": "train:0", "parts": {"exact": 1.0}}
+    assert rows == [answer | {"length": 2, "finish": "stop", "group": group} for group in (0, 1)]
 
 
 def kept(record: Record, step: int = 1) -> list[dict[str, object]]:
@@ -68,8 +68,8 @@ def test_steps_are_kept_with_what_each_function_gave_them(tmp_path: Path) -> Non
     record = Record(tmp_path)
     record.report(report(1, answers=[answer]))
     (row,) = kept(record)
-    first = {"text": "3+8=11\n", "reward": 1.0, "parts": {"sums": 1.0, "judge": 1.0}}
-    assert row["steps"] == [first, {"text": "so 12", "reward": None, "parts": {"sums": None, "judge": None}}]
+    first = {"text": "3+8=11\n", "end": 6, "reward": 1.0, "parts": {"sums": 1.0, "judge": 1.0}}
+    assert row["steps"] == [first, {"text": "so 12", "end": 11, "reward": None, "parts": {"sums": None, "judge": None}}]
     assert (row["reward"], row["total"], row["parts"]) == (1.5, 0.5, {"exact": 0.5})
     assert "tokens" not in row
 
@@ -83,7 +83,7 @@ def test_each_token_is_kept_with_its_advantage_and_padding_is_not(tmp_path: Path
 
 
 def test_the_rows_of_a_batch_are_the_rollouts(tmp_path: Path) -> None:
-    rollouts = [stepped((text, 1.0)) for text in ("1", "2", "3")]
+    rollouts = [stepped((text, 1.0), group=int(text)) for text in ("1", "2", "3")]
     record = Record(tmp_path, answers=2, pieces=letters)
     record.report(annotated(1, rollouts, [[1.0], [2.0], [3.0]]))
     assert [row["tokens"] for row in kept(record)] == [[["1", 1.0]], [["2", 2.0]]]

@@ -70,7 +70,7 @@ def go(unit: Any, size: int, extra: int, tokens: int) -> dict[str, Any]:
             annotated = made.annotate(whole, frozenset({"logp_old"}))
             after_annotation = made.portions.portion
             made.portions.portion = Portion(size, unit)
-            facts = made.update(whole, Update())
+            facts = made.update(whole, Update()).metrics
         except MemoryLimitError as error:
             return {"error": str(error), "said": [str(w.message) for w in said]}
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -52,7 +52,7 @@ def test_micro_batches_change_nothing(name: str) -> None:
     for micro in (1, 3, 64):
         made = learner(ALL[name], micro=micro)
         ready = prepared(made, batch)
-        facts = made.update(ready, Update())
+        facts = made.update(ready, Update()).metrics
         ends.append((ready.advantages, facts["loss"], facts["grad_norm"]))
     for advantages, loss, norm in ends[1:]:
         assert torch.allclose(advantages, ends[0][0], atol=1e-5)
@@ -64,7 +64,8 @@ def test_the_order_of_rows_changes_nothing() -> None:
     batch = collate(parts.rollouts(parts.policy()))
     shuffled = batch.rows(torch.randperm(len(batch)))
     norms = [
-        m.update(prepared(m, b), Update())["grad_norm"] for m, b in ((learner(ppo), batch), (learner(ppo), shuffled))
+        m.update(prepared(m, b), Update()).metrics["grad_norm"]
+        for m, b in ((learner(ppo), batch), (learner(ppo), shuffled))
     ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
@@ -105,7 +106,7 @@ def test_a_critic_learns_its_returns() -> None:
     made = learner(ppo, rate=1e-3)
     made.rates[1] = 1e-2
     batch = prepared(made, collate(parts.rollouts(made.policy)))
-    losses = [made.update(batch, Update(hold_policy=True))["loss/value"] for _ in range(30)]
+    losses = [made.update(batch, Update(hold_policy=True)).metrics["loss/value"] for _ in range(30)]
     assert losses[-1] < 0.2 * losses[0]
 
 
@@ -136,10 +137,10 @@ def test_the_optimiser_never_steps_on_a_non_finite_gradient(poison: float) -> No
     batch = prepared(made, collate(parts.rollouts(made.policy)))
     assert batch.advantages is not None
     before = weights(made)
-    facts = made.update(replace(batch, advantages=batch.advantages * poison), Update())
+    facts = made.update(replace(batch, advantages=batch.advantages * poison), Update()).metrics
     assert facts["skipped_updates"] == 1.0
     assert torch.equal(weights(made), before)
-    assert made.update(batch, Update())["skipped_updates"] == 0.0
+    assert made.update(batch, Update()).metrics["skipped_updates"] == 0.0
     assert not torch.equal(weights(made), before)
 
 
@@ -171,7 +172,7 @@ def test_the_sampler_correction_reweighs_tokens() -> None:
     made = learner(replace(grpo, kl=None, correction=TruncatedImportance(cap=1.5)))
     batch = prepared(made, collate(parts.rollouts(made.policy)), updates=1)
     assert batch.logp_old is not None, "the correction compares with the learner's own"
-    ratio = made.update(batch, Update())["sampling/importance_ratio"]
+    ratio = made.update(batch, Update()).metrics["sampling/importance_ratio"]
     assert 0.0 < ratio <= 1.5
 
 
@@ -192,7 +193,7 @@ def test_an_update_begins_with_sums_of_zero() -> None:
     batch = collate(parts.rollouts(parts.policy()))
     made = learner(naive, rate=0.0)
     ready = prepared(made, batch)
-    norms = [made.update(ready, Update())["grad_norm"] for _ in range(3)]
+    norms = [made.update(ready, Update()).metrics["grad_norm"] for _ in range(3)]
     assert norms[0] == norms[1] == norms[2]
 
 
@@ -208,7 +209,7 @@ def test_gradient_checkpointing_changes_memory_only(kind: str) -> None:
         layer = made.policy.model.base_model.layers[0].mlp
         calls: list[int] = []
         layer.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        norms.append(made.update(ready, Update())["grad_norm"])
+        norms.append(made.update(ready, Update()).metrics["grad_norm"])
         passes.append(len(calls))
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
     assert passes == [1, 2], "each layer is computed again for the backward pass"

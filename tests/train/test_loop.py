@@ -162,3 +162,24 @@ def test_the_policy_is_held_while_the_critic_warms_up() -> None:
 def test_a_good_critic_ends_the_warm_up_early() -> None:
     reports = run(assembled(ppo, warmup=Warmup(steps=3, explained_variance=-100.0), steps=2))
     assert not reports[0].state["holding"]
+
+
+def test_a_report_has_what_the_last_update_of_each_row_saw() -> None:
+    made = assembled(grpo, steps=1, num_iterations=2)
+    batch = run(made)[0].batch
+    assert batch.logp is not None
+    assert batch.logp_old is not None
+    assert batch.weights is not None
+    assert float(batch.weights.sum()) == pytest.approx(2.0), "two updates a pass, of weight one each"
+    assert not batch.logp[~batch.mask].any()
+    moved = (batch.logp - batch.logp_old).abs().sum(1)
+    assert float(moved.min()) > 0, "every row was used twice, the second time after the weights had moved"
+    single = assembled(grpo, steps=1)
+    once = run(single)[0].batch
+    *_, (last, mini) = single.plan.updates(once, grpo.aggregate, seed=0, step=0)
+    assert once.logp is not None
+    assert once.logp_old is not None
+    first = once.mask.index_fill(0, last, False)
+    assert len(mini) == int(len(once) / 2)
+    assert (once.logp - once.logp_old)[first].abs().max() < 1e-5, "nothing had moved yet"
+    assert (once.logp - once.logp_old)[last].abs().max() > 1e-4

@@ -14,7 +14,7 @@ from tests import parts
 def test_every_group_is_used_once_a_pass() -> None:
     plan = Plan(prompts_per_step=5, num_generations=3, minibatches=2, num_iterations=2)
     batch = collate(parts.rollouts(parts.policy(), questions=5, answers=3))
-    minis = list(plan.updates(batch, SequenceMean(), seed=0, step=4))
+    minis = [mini for _, mini in plan.updates(batch, SequenceMean(), seed=0, step=4)]
     assert len(minis) == plan.updates_per_step == 4
     for part in (minis[:2], minis[2:]):
         assert sorted(g for mini in part for g in set(mini.group.tolist())) == [0, 1, 2, 3, 4]
@@ -29,7 +29,7 @@ def test_the_order_is_a_function_of_seed_and_step() -> None:
     batch = collate(parts.rollouts(parts.policy(), questions=8, answers=1))
 
     def order(seed: int, step: int) -> list[int]:
-        return [int(mini.group[0]) for mini in plan.updates(batch, SequenceMean(), seed=seed, step=step)]
+        return [int(mini.group[0]) for _, mini in plan.updates(batch, SequenceMean(), seed=seed, step=step)]
 
     assert order(0, 1) == order(0, 1)
     assert len({tuple(order(seed, step)) for seed in (0, 1) for step in (0, 1)}) == 4

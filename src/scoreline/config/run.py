@@ -54,11 +54,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Watch:
-    """What a person sees while it runs: sample answers and saved rollouts every so many steps."""
+    """What a person sees while it runs: sample answers and saved rollouts every so many steps.
+
+    Of a step that is saved, the first `completions_saved` answers are kept, in whole groups, or "all" of them.
+    """
 
     samples_every: int = 20
     completions_every: int = 10
-    completions_saved: int = 32
+    completions_saved: int | Literal["all"] = 32
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from scoreline.errors import CheckpointError
 from scoreline.reports import jsonl
 from scoreline.reports.jsonl import Row
 from scoreline.reports.record import ROUNDS, step_of
+from scoreline.reports.trace import SUFFIX, read_trace
+from scoreline.types import Batch
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class History:
     """What a run left behind. Parts that the run did not reach are empty.
 
     `metrics` and `evaluations` are in the order of their steps, one row a step; `rounds` are in theirs. `completions`
-    maps a step to the file with its answers; `answers` reads one.
+    maps a step to the file with its answers, `traces` to the file with their tensors; `answers` and `batch` read one.
     """
 
     folder: Path
@@ -30,15 +32,28 @@ class History:
     evaluations: tuple[Row, ...]
     rounds: tuple[Row, ...]
     completions: Mapping[int, Path]
+    traces: Mapping[int, Path]
     summary: Mapping[str, Any]
     objective: Mapping[str, Any]
     environment: Mapping[str, Any]
 
     def answers(self, step: int) -> list[Row]:
-        """The kept answers of a step: prompt, completion, reward, parts, length, finish, group; where known total,
+        """The kept answers of a step: prompt, completion, reward, id, parts, length, finish, group; where known total,
         steps, tokens.
         """
         return jsonl.read(self.completions[step])
+
+    def batch(self, step: int) -> Batch:
+        """The tensors of the kept answers of a step, in the order of `answers`. Raises `CheckpointError`."""
+        if step in self.traces:
+            return read_trace(self.traces[step])
+        kept = ", ".join(map(str, self.traces))
+        raise CheckpointError(
+            f"The run kept no tensors of step {step}.",
+            got=self.folder,
+            accepted=f"step {kept}" if kept else "a run of this version: earlier ones kept text and advantages alone",
+            todo="name one of these steps." if kept else "train again, with watch.completions_every above 0.",
+        )
 
 
 def read_history(folder: Path) -> History:
@@ -52,6 +67,7 @@ def read_history(folder: Path) -> History:
         evaluations=_ordered(folder / "evaluation.jsonl"),
         rounds=_ordered(folder / ROUNDS, by="round"),
         completions={step_of(path): path for path in sorted(folder.glob("completions/step-*.jsonl"))},
+        traces={step_of(path): path for path in sorted(folder.glob(f"completions/step-*{SUFFIX}"))},
         summary=_json(folder / "summary.json"),
         objective=_json(folder / "objective.json"),
         environment=_json(folder / "environment.json"),

@@ -54,12 +54,13 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
         file.write(encode(row) + "\n")
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, content: str | bytes) -> None:
     """Writes the whole file or leaves the old one: a temporary neighbour, fsync, rename."""
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        with temporary.open("w", **_TEXT) as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -6,6 +6,7 @@
 | evaluation.jsonl | one object an evaluation, with the intervals and some greedy answers |
 | rounds.jsonl | one object a round of iterative training, with what its judge learned |
 | completions/step-000010.jsonl | some rollouts of that step, with the rewards of their steps and their advantages |
+| completions/step-000010.safetensors | all columns of their batch (`trace.py`) |
 | summary.json | evaluation before and after, time, tokens, memory |
 | objective.json, environment.json | what the report says about the objective and the machine |
 """
@@ -15,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scoreline.reports import jsonl
 from scoreline.reports.memory import peak_rss_mb
+from scoreline.reports.trace import SUFFIX, whole_groups, write_trace
 from scoreline.types import Batch, Metrics, Report, Rollout
 
 if TYPE_CHECKING:
@@ -36,14 +38,15 @@ Pieces = Callable[[Sequence[int]], list[str]]
 class Record:
     """Writes what happened in a run, so that a crash loses at most the line that was being written.
 
-    Answers are kept of the first step and of every `every`-th (0: of none), at most `answers` of each. `pieces` gives
-    one piece of text a token; with it an answer is kept with the advantage of each of its tokens. All methods raise
+    Answers are kept of the first step and of every `every`-th (0: of none): whole groups, at most `answers` of each
+    step but one group at least, or "all". `pieces` gives one piece of text a token; with it an answer is kept with the
+    advantage of each of its tokens, and the tensors of the kept answers in a file of their own. All methods raise
     `CheckpointError` when the folder cannot be written.
     """
 
     folder: Path
     every: int = 10
-    answers: int = 32
+    answers: int | Literal["all"] = 32
     pieces: Pieces | None = None
 
     def __post_init__(self) -> None:
@@ -54,11 +57,7 @@ class Record:
     def report(self, report: Report) -> None:
         """Metrics of the step, and its answers when it is the step's turn."""
         if self.every > 0 and (report.step == 1 or report.step % self.every == 0):
-            kept = report.rollouts[: self.answers]
-            tokens = _tokens(kept, report.batch, self.pieces)
-            rows = [_answer(rollout) | extra for rollout, extra in zip(kept, tokens, strict=True)]
-            text = "".join(jsonl.encode(row) + "\n" for row in rows)
-            jsonl.replace(self.folder / "completions" / f"step-{report.step:06d}.jsonl", text)
+            self._keep(report)
         self.metrics(report.step, report.metrics)
 
     def metrics(self, step: int, metrics: Metrics) -> None:
@@ -108,9 +107,19 @@ class Record:
         """Forgets everything after `step`, where a resumed run goes on."""
         for name in ("metrics.jsonl", "evaluation.jsonl", ROUNDS):
             jsonl.keep(self.folder / name, lambda row: row["step"] <= step)
-        for path in (self.folder / "completions").glob("step-*.jsonl"):
+        for path in (self.folder / "completions").glob("step-*.*"):
             if step_of(path) > step:
                 path.unlink()
+
+    def _keep(self, report: Report) -> None:
+        """The step's answers, behind their tensors: where there are lines, there is a whole trace."""
+        kept = report.rollouts[: whole_groups(report.rollouts, self.answers)]
+        tokens = _tokens(kept, report.batch, self.pieces)
+        rows = [_answer(rollout) | extra for rollout, extra in zip(kept, tokens, strict=True)]
+        path = self.folder / "completions" / f"step-{report.step:06d}.jsonl"
+        if self.pieces is not None:
+            write_trace(path.with_suffix(SUFFIX), report.batch.rows(slice(len(kept))))
+        jsonl.replace(path, "".join(jsonl.encode(row) + "\n" for row in rows))
 
     def _write(self, name: str, value: Any) -> None:
         jsonl.replace(self.folder / name, jsonl.encode(value, indent=2) + "\n")
@@ -148,16 +157,16 @@ def _steps(rollout: Rollout) -> dict[str, Any]:
     reward = rollout.reward
     if not reward.steps:
         return {}
-    texts = [step.text for step in rollout.steps]
-    parts = [{name: part[j] for name, part in reward.step_parts.items()} for j in range(len(texts))]
-    rows = zip(texts, reward.steps, parts, strict=True)
-    return {"total": reward.total, "steps": [{"text": t, "reward": r, "parts": p} for t, r, p in rows]}
+    parts = [{name: part[j] for name, part in reward.step_parts.items()} for j in range(len(rollout.steps))]
+    rows = zip(rollout.steps, reward.steps, parts, strict=True)
+    steps = [{"text": step.text, "end": step.end, "reward": r, "parts": p} for step, r, p in rows]
+    return {"total": reward.total, "steps": steps}
 
 
 def _answer(rollout: Rollout) -> dict[str, Any]:
     parts, completion = dict(rollout.reward.parts), rollout.completion
-    facts = {"parts": parts, "length": len(completion.token_ids), "finish": completion.finish, "group": rollout.group}
-    return _sample(rollout) | facts
+    facts = {"id": rollout.prompt.id, "parts": parts, "length": len(completion.token_ids)}
+    return _sample(rollout) | facts | {"finish": completion.finish, "group": rollout.group}
 
 
 def _tokens(kept: Sequence[Rollout], batch: Batch, pieces: Pieces | None) -> list[dict[str, Any]]:

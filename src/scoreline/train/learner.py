@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -36,6 +37,14 @@ class Update:
     hold_policy: bool = False
 
 
+@dataclass(frozen=True)
+class Updated:
+    """What an update leaves: its metrics, and log pi of each token as the update saw it, before its step."""
+
+    metrics: Metrics
+    logp: Float[Tensor, "n t"]
+
+
 class Learner(Protocol):
     """Annotate a batch with what its models say, update them, save and restore them."""
 
@@ -44,7 +53,7 @@ class Learner(Protocol):
 
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch: ...
 
-    def update(self, batch: Batch, told: Update) -> Metrics: ...
+    def update(self, batch: Batch, told: Update) -> Updated: ...
 
     def refresh(self, mix: float) -> None: ...
 
@@ -99,10 +108,10 @@ class LocalLearner:
                 room[rows] = whole
         return replace(batch, **columns)
 
-    def update(self, batch: Batch, told: Update) -> Metrics:
+    def update(self, batch: Batch, told: Update) -> Updated:
         """One optimiser update on one minibatch. Non-finite loss or gradient: no step, `skipped_updates` is 1."""
         started = time.perf_counter()
-        facts = self.portions.retried(lambda: self._backward(batch, told.beta), batch)
+        facts, logp = self.portions.retried(lambda: self._backward(batch, told.beta), batch)
         if told.hold_policy:
             for parameter in self.groups["policy"]:
                 parameter.grad = None
@@ -122,7 +131,7 @@ class LocalLearner:
             "micro_batch_size": float(self.portions.largest),
             "time/update": time.perf_counter() - started,
         }
-        return facts | dict(zip(names, norms, strict=True)) | noted
+        return Updated(facts | dict(zip(names, norms, strict=True)) | noted, logp)
 
     def rehearse(self, batch: Batch) -> None:
         """The gradient of a batch, thrown away: an update without its step."""
@@ -163,25 +172,30 @@ class LocalLearner:
         restore_state(self.optimizer, folder / OPTIMIZER)
         self.portions.restore(folder)
 
-    def _backward(self, batch: Batch, beta: float | None) -> Metrics:
+    def _backward(self, batch: Batch, beta: float | None) -> tuple[Metrics, Tensor]:
+        """The gradient, in `grad` of all that learns; the metrics, and the log-probabilities."""
         clear_gradients(self.groups.values())  # also what a try that ran out of memory left
         totals: Counter[str] = Counter()
+        logp = torch.zeros(batch.mask.shape, device=self.device)
         with self.policy.compute():
-            for _, micro in self._micro_batches(batch):
-                loss = self._loss(micro, beta)
+            for rows, micro in self._micro_batches(batch):
+                output = self._output(micro)
+                loss = self.objective.loss(micro, output, beta)
                 loss.total.backward()
                 totals.update(self._noted(loss))
+                logp[rows, : micro.mask.shape[1]] = output.logp.detach()
         tokens = max(int(batch.mask.sum()), 1)
-        return {name: value if name.startswith("loss") else value / tokens for name, value in totals.items()}
+        metrics = {name: value if name.startswith("loss") else value / tokens for name, value in totals.items()}
+        return metrics, logp
 
-    def _loss(self, micro: Batch, beta: float | None) -> Loss:
+    def _output(self, micro: Batch) -> PolicyOutput:
         states = self.policy.states(micro)
         wants_entropy = self.objective.entropy is not None
         logp, entropy = self.policy.logprobs(
             states, micro, temperature=self.temperature, entropy_gradient=wants_entropy
         )
         values = None if self.critic is None else split_values(self.critic(micro, states), micro)[0]
-        return self.objective.loss(micro, PolicyOutput(logp, entropy, values), beta)
+        return PolicyOutput(logp, entropy, values)
 
     def _noted(self, loss: Loss) -> Metrics:
         parts = {f"loss/{name}": float(part.detach()) for name, part in loss.parts.items()}

@@ -42,9 +42,11 @@ def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iter
         batch = collate(gathered.rollouts, device=learner.device, mask_truncated=plan.mask_truncated_completions)
         batch = objective.estimate(learner.annotate(batch, passes), progress.beta)
         facts: list[Metrics] = []
-        for mini in plan.updates(batch, objective.aggregate, seed=parts.seed, step=progress.step):
+        for rows, mini in plan.updates(batch, objective.aggregate, seed=parts.seed, step=progress.step):
             told = Update(progress.beta, plan.lr_factor(progress.updates + len(facts)), progress.holding)
-            facts.append(learner.update(mini, told))
+            updated = learner.update(mini, told)
+            batch = batch.noted(rows, logp=updated.logp, weights=mini.weights)
+            facts.append(updated.metrics)
         parts.engine.load(progress.step + 1)
         metrics = measure(gathered, batch, facts, progress)
         progress = advance(progress, parts.warmup, plan, objective, gathered, facts, metrics)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from scoreline.errors import ConfigError
 from scoreline.objectives.aggregates import Aggregate
@@ -75,15 +76,17 @@ class Plan:
         """What multiplies beta in step number `step`, counted from 0."""
         return decay(self.beta_schedule, step / self.steps)
 
-    def updates(self, batch: Batch, aggregate: Aggregate, *, seed: int, step: int) -> Iterator[Batch]:
-        """The minibatches of a step with their weights: whole groups, in another seeded order in each pass."""
+    def updates(self, batch: Batch, aggregate: Aggregate, *, seed: int, step: int) -> Iterator[tuple[Tensor, Batch]]:
+        """The rows of each minibatch of a step, and the minibatch with its weights: whole groups, in another seeded
+        order in each pass.
+        """
         groups = int(batch.group.max()) + 1
         for number in range(self.num_iterations):
             shuffled = torch.from_numpy(order(seed, step * self.num_iterations + number, groups))
             for part in shuffled.tensor_split(self.minibatches):
                 rows = torch.isin(batch.group, part.to(batch.group.device)).nonzero().squeeze(1)
                 mini = batch.rows(rows)
-                yield replace(mini, weights=aggregate(mini.mask))
+                yield rows, replace(mini, weights=aggregate(mini.mask))
 
 
 def decay(shape: Shape, share: float) -> float:
