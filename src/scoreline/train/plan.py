@@ -76,17 +76,20 @@ class Plan:
         """What multiplies beta in step number `step`, counted from 0."""
         return decay(self.beta_schedule, step / self.steps)
 
-    def updates(self, batch: Batch, aggregate: Aggregate, *, seed: int, step: int) -> Iterator[tuple[Tensor, Batch]]:
+    def updates(
+        self, batch: Batch, aggregate: Aggregate, *, seed: int, step: int, groups: int | None = None
+    ) -> Iterator[tuple[Tensor, Batch]]:
         """The rows of each minibatch of a step, and the minibatch with its weights: whole groups, in another seeded
-        order in each pass.
+        order in each pass. `groups` counts those of the step, where the batch holds only the first of them.
         """
-        groups = int(batch.group.max()) + 1
+        count = int(batch.group.max()) + 1 if groups is None else groups
         for number in range(self.num_iterations):
-            shuffled = torch.from_numpy(order(seed, step * self.num_iterations + number, groups))
+            shuffled = torch.from_numpy(order(seed, step * self.num_iterations + number, count))
             for part in shuffled.tensor_split(self.minibatches):
                 rows = torch.isin(batch.group, part.to(batch.group.device)).nonzero().squeeze(1)
-                mini = batch.rows(rows)
-                yield rows, replace(mini, weights=aggregate(mini.mask))
+                if len(rows):
+                    mini = batch.rows(rows)
+                    yield rows, replace(mini, weights=aggregate(mini.mask))
 
 
 def decay(shape: Shape, share: float) -> float:

@@ -1,0 +1,1 @@
+"""What each token of a saved answer was told: as words, as a table, as a page."""
