@@ -26,9 +26,7 @@ def test_a_sample_is_a_table_of_its_tokens(scoreline: Scoreline, trained: Path) 
     facts = json.loads(scoreline("inspect", trained, "--sample", 1, "--json").output)
     assert facts["sample"]["words"] in text
     heading = next(line for line in text.splitlines() if line.startswith("t  "))
-    assert heading.split() == [
-        "t", "token", "sampler", "old", "now", "ref", "ratio", "reward", "A", "KL", "GC", "w"
-    ] or "pull" in heading  # fmt: skip
+    assert {"sampler", "now", "ref", "ratio", "reward", "A", "KL", "GC", "w"} <= set(heading.split())
     rows = text.split(heading)[1].split("\n\n")[0].strip().splitlines()
     assert len(rows) == len(facts["sample"]["tokens"]) == facts["sample"]["length"]
     token = facts["sample"]["tokens"][0]

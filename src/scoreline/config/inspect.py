@@ -76,13 +76,17 @@ def inspect(folder: Path, place: Place = Place(), *, objective: Objective | None
     `objective` is the run's own, where it has parts that only Python knows.
     """
     saved = saved_step(folder, place, objective)
-    own = as_it_was(saved)
+    return looked_at(saved, as_it_was(saved))
+
+
+def looked_at(saved: Saved, own: Told, other: Told | None = None) -> Inspection:
+    """The step as the run's objective tells it, each token with what another one tells it."""
     return Inspection(
-        run=folder.resolve().name,
+        run=saved.folder.resolve().name,
         step=saved.step,
         objective=own.name,
         beta=saved.beta,
-        samples=samples(saved.rows, own),
+        samples=samples(saved.rows, own, other),
         losses=losses(own, saved),
         notes=notes(saved, own.objective),
     )

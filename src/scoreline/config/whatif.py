@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scoreline.config.export import RESOLVED
-from scoreline.config.inspect import Place, Saved, as_it_was, losses, notes, saved_step
+from scoreline.config.inspect import Place, Saved, as_it_was, looked_at, losses, saved_step
 from scoreline.config.load import load
 from scoreline.config.nearest import gradients, reference
 from scoreline.config.run import Run, completed
@@ -18,9 +18,7 @@ from scoreline.errors import ConfigError
 from scoreline.objectives.coefficients import alignment, coefficients
 from scoreline.objectives.explain import explain
 from scoreline.objectives.objective import Objective
-from scoreline.reports.inspect.answers import samples
 from scoreline.reports.inspect.view import Inspection, Told, WhatIf
-from scoreline.types import Batch
 
 WHY = {
     "logp_ref": "log pi_ref: the run's objective has no KL, so no reference model read its answers",
@@ -54,28 +52,25 @@ def what_if(
     saved = saved_step(folder, place, objective)
     ruled = replace(saved.run, objective=other) if other is not None else changed(saved.run, folder, name, changes)
     refuse_lonely(ruled)
-    filled, said = with_columns(saved, completed(ruled), compute=compute)
-    saved = replace(saved, batch=filled)
+    saved, said = with_columns(saved, completed(ruled), compute=compute)
     own, same = on_saved_rows(saved)
-    told = told_anew(saved, titled(name or saved.run.algorithm, changes), completed(ruled), beta_for(saved, ruled))
+    title = titled(name or (saved.run.algorithm if other is None else "another objective"), changes)
+    told = told_anew(saved, title, completed(ruled), beta_for(saved, ruled))
+    found = looked_at(saved, own, told)
+    notes = (*found.notes, same, *said, *resampled(told.objective, own.objective))
+    return replace(found, notes=notes, what_if=compared(saved, own, told, weights=weights))
+
+
+def compared(saved: Saved, own: Told, told: Told, *, weights: bool) -> WhatIf:
+    """The two objectives, side by side."""
     grads, checkpoint = gradients(saved, own, told) if weights else (None, None)
-    compared = WhatIf(
+    return WhatIf(
         name=told.name,
         settings=differences(own.objective, told.objective),
         losses=losses(told, saved),
         coefficients=alignment(own.coefficients.weighted, told.coefficients.weighted),
         gradient=grads,
         checkpoint=checkpoint,
-    )
-    return Inspection(
-        run=folder.resolve().name,
-        step=saved.step,
-        objective=own.name,
-        beta=saved.beta,
-        samples=samples(saved.rows, own, told),
-        losses=losses(own, saved),
-        notes=(*notes(saved, own.objective), same, *said, *resampled(told.objective, own.objective)),
-        what_if=compared,
     )
 
 
@@ -109,8 +104,8 @@ def refuse_lonely(run: Run) -> None:
         )
 
 
-def with_columns(saved: Saved, objective: Objective, *, compute: bool) -> tuple[Batch, list[str]]:
-    """The saved tensors with what the objective needs, and a sentence for each column that was made for it."""
+def with_columns(saved: Saved, objective: Objective, *, compute: bool) -> tuple[Saved, list[str]]:
+    """The saved step with what the objective needs, and a sentence for each column that was made for it."""
     needed = objective.passes(saved.run.train.updates_per_step)
     missing = sorted(column for column in needed if getattr(saved.batch, column) is None)
     out_of_reach = [column for column in missing if not compute or column == "values"]
@@ -128,7 +123,7 @@ def with_columns(saved: Saved, objective: Objective, *, compute: bool) -> tuple[
     if "logp_ref" in missing:
         batch = replace(batch, logp_ref=reference(saved.run, batch))
         said.append(f"log pi_ref was computed now, with the run's first model, {saved.run.model.path}.")
-    return batch, said
+    return replace(saved, batch=batch), said
 
 
 def on_saved_rows(saved: Saved) -> tuple[Told, str]:
