@@ -65,7 +65,7 @@ def _fault(columns: dict[str, Tensor]) -> str | None:
         return f"no column {', '.join(missing)}"
     if unknown := sorted(columns.keys() - known.keys()):
         return f"columns that this version does not know: {', '.join(unknown)}"
-    rows = sorted({len(column) for column in columns.values()})
+    rows = sorted({int(column.shape[0]) if column.dim() else 0 for column in columns.values()})
     return f"columns of {' and '.join(map(str, rows))} rows" if len(rows) > 1 else None
 
 

@@ -102,5 +102,5 @@ def _transposed(columns: Mapping[str, Tensor | None]) -> Records:
     """Columns [n, t] as a list of n lists of t records; None for an absent column."""
     shape = next(column.shape for column in columns.values() if column is not None)
     absent = [[None] * shape[1]] * shape[0]
-    lists = {name: absent if column is None else column.tolist() for name, column in columns.items()}
+    lists: dict[str, Any] = {name: absent if column is None else column.tolist() for name, column in columns.items()}
     return [[{name: rows[i][t] for name, rows in lists.items()} for t in range(shape[1])] for i in range(shape[0])]

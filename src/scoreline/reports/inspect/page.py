@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoreline.reports import jsonl
 from scoreline.reports.answers import Span, shown
-from scoreline.reports.inspect.table import COLUMNS, compared, sum_of
+from scoreline.reports.inspect.table import Column, compared, present, sum_of
 from scoreline.reports.inspect.view import Inspection, Sample, Telling, Token
 from scoreline.reports.inspect.words import short
 from scoreline.reports.numerals import brief
@@ -53,13 +53,15 @@ def render(found: Inspection, sample: int | None = None) -> str:
     pages.filters |= {"shown": shown, "brief": _brief, "visible": _visible}
     picked = _picked(found, sample)
     views = _views(found, picked)
+    chosen = None if sample is None else found.samples[sample]
+    columns = [] if chosen is None else present(chosen, found.what_if)
     return pages.get_template("inspect.html.j2").render(
         found=found,
         views=views,
         answers=[_dressed(one, views, None if one.index == sample else LONGEST) for one in picked],
-        chosen=None if sample is None else found.samples[sample],
-        columns=COLUMNS,
-        rows=[] if sample is None else [_row(token) for token in found.samples[sample].tokens],
+        chosen=chosen,
+        columns=columns,
+        rows=[] if chosen is None else [(token, _row(token, columns)) for token in chosen.tokens],
         compared=[] if found.what_if is None else list(compared(found.what_if)),
     )
 
@@ -129,8 +131,8 @@ def _telling(told: Telling) -> str:
     return sum_of(told) + (", clipped" if told.clipped else "")
 
 
-def _row(token: Token) -> tuple[Token, list[str]]:
-    return token, [_number(column.of(token)) for column in COLUMNS]
+def _row(token: Token, columns: Sequence[Column]) -> list[str]:
+    return [_number(column.of(token)) for column in columns]
 
 
 def _number(value: Any) -> str:

@@ -60,7 +60,7 @@ def show(found: Inspection, sample: int | None, token: int | None, stream: TextI
     for line in _about(one, found.what_if):
         _say(terminal, line)
     if token is None:
-        columns = _present(one, found.what_if)
+        columns = present(one, found.what_if)
         _table(terminal, _tokens(one, columns))
         _say(terminal, "\n" + "\n".join(f"{column.heading:<9}{column.meaning}" for column in columns))
     else:
@@ -119,7 +119,7 @@ def _about(one: Sample, what_if: WhatIf | None) -> Iterator[str]:
     yield ""
 
 
-def _present(one: Sample, what_if: WhatIf | None) -> list[Column]:
+def present(one: Sample, what_if: WhatIf | None) -> list[Column]:
     """The columns in which some token of the answer has something, and the other objective's."""
     others = [] if what_if is None else [_other("A", "advantage"), _other("GC", "coefficient"), _other("w", "weight")]
     return [column for column in (*COLUMNS, *others) if any(column.of(token) is not None for token in one.tokens)]
