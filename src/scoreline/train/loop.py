@@ -43,7 +43,8 @@ def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iter
         batch = objective.estimate(learner.annotate(batch, passes), progress.beta)
         facts: list[Metrics] = []
         for mini in plan.updates(batch, objective.aggregate, seed=parts.seed, step=progress.step):
-            told = Update(progress.beta, plan.lr_factor(progress.updates + len(facts)), progress.holding)
+            rate = plan.lr_factor(progress.updates + len(facts))
+            told = Update(progress.beta, rate, progress.holding, parts.warmup.frozen(progress.step))
             facts.append(learner.update(mini, told))
         parts.engine.load(progress.step + 1)
         metrics = measure(gathered, batch, facts, progress)
