@@ -46,7 +46,7 @@ def table(facts: Mapping[str, Any]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     kl, samples = facts["kl"], facts["samples"]
     said = ", ".join(f"{name} {_number(value)}" for name, value in samples.items())
-    far = f"KL to the first model {_number(kl['mean'])} nats an answer, {_number(kl['per_token'])} a token"
+    far = f"KL to the first model {_number(kl['answer'])} nats an answer, {_number(kl['token'])} a token"
     return "\n".join([f"{facts['checkpoint']}: {size}", "", *lines, "", far, said])
 
 

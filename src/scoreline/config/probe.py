@@ -47,21 +47,22 @@ class Line:
 class Probe:
     """What to measure, of the newest checkpoint or of one that is named; "start" is the run's first model.
 
-    A batch has `prompts` questions (left out: the run's prompts_per_step) with as many answers as in the run, and all
-    lines see the same ones. The first line is what the others are compared with; without any it is the run's own.
+    A batch has `prompts` questions (left out: prompts_per_step of the run) with as many answers each as in the run. All
+    are drawn by `seed` (left out: the run's), and all lines see the same ones. The first line is what the others are
+    compared with; without any it is the run's own objective.
     """
 
     batches: int = 32
     prompts: int | None = None
     checkpoint: str | None = None
-    seed: int = 0
+    seed: int | None = None
     line: tuple[Line, ...] = (Line(OWN),)
 
     def __post_init__(self) -> None:
         names = [line.name for line in self.line]
         if not names or len(set(names)) < len(names):
             raise ConfigError("Every line to measure has a name of its own.", got=names, accepted="one or more names")
-        taken(self.batches, 0, self.seed)  # refuses too few
+        taken(self.batches, 0, 0)  # refuses too few
         if self.prompts is not None and self.prompts < 1:
             raise ConfigError("probe.prompts is a number of questions.", got=self.prompts, accepted="at least 1")
 
@@ -75,7 +76,7 @@ def named(names: Sequence[str]) -> tuple[Line, ...]:
 
 
 def probe(folder: Path, told: Probe | None = None, console: Console | None = None) -> dict[str, Any]:
-    """Measure, and write `probe.json` (`probe-NAME.json` for a checkpoint that is named) into the folder; what it says.
+    """Measure, and write `probe.json` into the folder, over what an earlier probe wrote; what it says.
 
     `checkpoint`, `step`, `batches`, `prompts`, `num_generations`, `seed`, `noise` of each line, `skipped` (a line and
     why), `kl`, `samples`. The same checkpoint and the same seed give the same numbers.
@@ -100,8 +101,7 @@ def probe(folder: Path, told: Probe | None = None, console: Console | None = Non
         built.close()
     head = {"checkpoint": START if place is None else place.name, "step": step}
     facts: dict[str, Any] = jsonl.finite({**head, **numbers, "skipped": skipped})
-    name = FILE if told.checkpoint is None else f"probe-{told.checkpoint}.json"
-    jsonl.replace(folder / name, jsonl.encode(facts, indent=2) + "\n")
+    jsonl.replace(folder / FILE, jsonl.encode(facts, indent=2) + "\n")
     return facts
 
 
@@ -140,7 +140,8 @@ class Bench:
         run, source = self.run, self.built.parts.collector
         prompts = min(told.prompts or run.train.prompts_per_step, len(source.prompts))
         answers = run.train.num_generations
-        asked = Asked(source.sampler, source.prompts, run.sampling, prompts, answers, told.seed)
+        seed = run.seed if told.seed is None else told.seed
+        asked = Asked(source.sampler, source.prompts, run.sampling, prompts, answers, seed)
         walk = self._learner(self.built.parts.objective, self.first, self.built.learner.critic)
         return Probing(asked, measured, walk, self.built.evaluator, run.train.mask_truncated_completions)
 

@@ -139,4 +139,4 @@ def compared(of: Mapping[str, Float[Tensor, "b b"]], seed: int) -> dict[str, dic
 def far(walked: Float[Tensor, "n 2"]) -> dict[str, Any]:
     """KL(pi || pi_0) in nats: the mean over answers of the sum over tokens, and per token."""
     total, tokens = walked.sum(0).tolist()
-    return {"mean": total / max(len(walked), 1), "per_token": total / max(tokens, 1.0), "estimator": "k3"}
+    return {"answer": total / max(len(walked), 1), "token": total / max(tokens, 1.0), "estimator": "k3"}
