@@ -38,11 +38,11 @@ class RewardSpec:
     function: str | Callable[..., Any]
     """A built-in name, "package.module.function", "file.py:function", a callable, or a reward model's folder."""
     weight: float = 1.0
-    offset: float = 0.0
     timeout_s: float = 30.0
     """Seconds for one call, which scores all answers of a step. A function that can be imported is killed then."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments, such as {"pattern": "^#\\\\d+$"} for format_match."""
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and math.isfinite(self.offset)):
