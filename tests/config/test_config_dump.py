@@ -29,7 +29,9 @@ from scoreline.objectives.returns import GAE, ToGo, Total, Whiten
 from scoreline.objectives.values import LambdaReturn, ValueLoss
 from scoreline.rollout.engine import Sampling
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+RECIPES = sorted(
+    file for file in (Path(__file__).parents[2] / "recipes").rglob("*.toml") if file.parent.name != "ladder"
+)
 
 number = st.floats(0, 10)
 share = st.floats(0, 1)
@@ -71,6 +73,7 @@ reward = st.builds(
     st.floats(-5, 5),
     st.floats(0.1, 9),
     st.dictionaries(text, text | count | st.lists(count) | st.booleans(), max_size=2),
+    st.floats(-5, 5),
 )
 
 

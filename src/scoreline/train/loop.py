@@ -43,7 +43,8 @@ def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iter
         batch = objective.estimate(learner.annotate(batch, passes), progress.beta)
         facts: list[Metrics] = []
         for rows, mini in plan.updates(batch, objective.aggregate, seed=parts.seed, step=progress.step):
-            told = Update(progress.beta, plan.lr_factor(progress.updates + len(facts)), progress.holding)
+            rate = plan.lr_factor(progress.updates + len(facts))
+            told = Update(progress.beta, rate, progress.holding, parts.warmup.frozen(progress.step))
             updated = learner.update(mini, told)
             batch = batch.noted(rows, logp=updated.logp, weights=mini.weights)
             facts.append(updated.metrics)
