@@ -16,12 +16,16 @@ from scoreline.reports.jsonl import Row
 
 @dataclass(frozen=True)
 class Curve:
-    """One drawing. `caption` says what it shows and what to look for; `svg` scales to the width it is given."""
+    """One drawing. `caption` says what it shows and what to look for; `svg` scales to the width it is given.
+
+    `narrow` is the same for a phone, where `svg` is too wide for its letters to be read; "" where one serves both.
+    """
 
     name: str
     title: str
     caption: str
     svg: str
+    narrow: str = ""
 
 
 @dataclass(frozen=True)

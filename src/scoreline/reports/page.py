@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from scoreline.reports import jsonl
-from scoreline.reports.answers import answers, shown
+from scoreline.reports.answers import answers
 from scoreline.reports.curves import draw
+from scoreline.reports.frame import Frame, framed
 from scoreline.reports.history import History, read_history
 from scoreline.reports.jsonl import Row
 from scoreline.reports.judged import judge
 from scoreline.reports.numerals import interval, number
-from scoreline.reports.plaintext import spoken
 
 _ACRONYMS = ("ppo", "grpo", "rloo", "dapo")
 
@@ -34,21 +31,13 @@ def write_report(folder: Path) -> Path:
 
 def render(history: History) -> str:
     """The page as text. The same history gives the same page."""
-    pages = Environment(
-        loader=PackageLoader("scoreline.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"shown": _shown, "number": number, "interval": interval}
     before, after = _ends(history)
-    return pages.get_template("report.html.j2").render(
-        title=history.folder.resolve().name,
-        headline=_headline(history, before, after),
-        facts=_facts(history),
+    name = history.folder.resolve().name
+    return framed(
+        "report.html.j2",
+        Frame(name, f"Scoreline · {name}", _headline(history, before, after), _facts(history)),
         rows=_rows(before, after),
-        curves=[(curve, Markup(curve.svg)) for curve in draw(history)],
+        curves=draw(history),
         judged=judge(history),
         answers=answers(history, before, after),
         objective=history.objective,
@@ -129,7 +118,3 @@ def _rows(before: Row | None, after: Row | None) -> list[dict[str, Any]]:
         for key, name, meaning in measures
         if any(key in row for row in ends.values())
     ]
-
-
-def _shown(content: Any) -> str:
-    return shown(spoken(content))
