@@ -44,3 +44,9 @@ def signed_figure(value: float | None) -> str:
     """The same with its sign, as a difference is written: +0.12, −3.4."""
     text = figure(value)
     return text if value is None or not value or text.startswith(("−", "–")) else f"+{text}"
+
+
+def lasting(seconds: float) -> str:
+    """`35 s`, `5 min`, `2.5 h`."""
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
