@@ -45,7 +45,7 @@ def standing(history: History) -> Standing:
 
 
 def _left(history: History, step: int, planned: int) -> float | None:
-    """Seconds until the last step, or until the tokens are spent if that comes first, at the speed of the last steps."""
+    """Seconds to the last step, or until the tokens are spent if that comes first, at the speed of the last steps."""
     rows = history.metrics[-RECENT:]
     times = [row["time/step"] for row in rows if isinstance(row.get("time/step"), (int, float))]
     if not times or not planned:

@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from scoreline.errors import CheckpointError
 from scoreline.reports import jsonl
-from scoreline.reports.compare.claims import judgements
-from scoreline.reports.compare.forest import forests
-from scoreline.reports.compare.grids import LinkTo, arms_table, runs_table, settings_table
-from scoreline.reports.compare.naming import Comparison, title
-from scoreline.reports.compare.pictures import MAIN, Stroke, draw_arms, stroke
-from scoreline.reports.compare.sentences import facts, headline
+from scoreline.reports.compare.shown.claims import judgements
+from scoreline.reports.compare.shown.forest import forests
+from scoreline.reports.compare.shown.grids import LinkTo, arms_table, runs_table, settings_table
+from scoreline.reports.compare.shown.naming import Comparison, meanings, title
+from scoreline.reports.compare.shown.pictures import MAIN, Stroke, draw_arms, stroke
+from scoreline.reports.compare.shown.sentences import facts, headline
 from scoreline.reports.frame import Frame, framed
 
 RESULT = "comparison.json"
@@ -81,6 +81,7 @@ def render_comparison(comparison: Comparison, link: LinkTo = lambda run: "") -> 
         others=[curve for curve in curves if curve.name != MAIN],
         legend=_legend(comparison),
         arms=arms_table(comparison),
+        meanings=meanings(comparison),
         forests=grown[:OPEN],
         more_forests=grown[OPEN:],
         settings=settings_table(comparison),

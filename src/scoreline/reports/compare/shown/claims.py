@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scoreline.reports.compare.forest import Branch, branch, scale_of
-from scoreline.reports.compare.measured import known, measured
-from scoreline.reports.compare.naming import Comparison, name_of, titles
+from scoreline.reports.compare.shown.forest import Branch, branch, scale_of
+from scoreline.reports.compare.shown.measured import known, measured
+from scoreline.reports.compare.shown.naming import Comparison, name_of, titles
 from scoreline.reports.numerals import figure, signed_figure
 
 VERDICTS = {"supported": "✓", "refuted": "✗", "undecided": "?"}

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scoreline.reports.compare.claims import VERDICTS
-from scoreline.reports.compare.measured import Measured, known, measured
-from scoreline.reports.compare.naming import Comparison, joined, title, titles
+from scoreline.reports.compare.shown.claims import VERDICTS
+from scoreline.reports.compare.shown.measured import Measured, known, measured
+from scoreline.reports.compare.shown.naming import Comparison, joined, title, titles
 from scoreline.reports.numerals import figure
 
 Piece = tuple[str, str]

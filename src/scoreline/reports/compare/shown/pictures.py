@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from scoreline.reports.compare.measured import known
-from scoreline.reports.compare.naming import Comparison, title
+from scoreline.reports.compare.shown.measured import known
+from scoreline.reports.compare.shown.naming import Comparison, title
 from scoreline.reports.curves import Curve
 from scoreline.reports.drawing import COLOURS, End, draw_svg
 
@@ -34,8 +34,8 @@ STROKES = (
     Stroke("plum", (7, 2, 1.5, 2), "D", "M0-4.8L4.8 0L0 4.8L-4.8 0z"),
     Stroke("red", (), "v", "M0 4.5L4.5-3.5h-9z"),
     Stroke("teal", (5, 2), "P", "M-1.6-4.8h3.2v3.2h3.2v3.2h-3.2v3.2h-3.2v-3.2h-3.2v-3.2h3.2z"),
-    Stroke("olive", (1.5, 1.5), "<", "M-4.8 0L3.5-4.5v9z"),
-    Stroke("slate", (7, 2, 1.5, 2), "p", "M0-4.8L4.6-1.5L2.8 3.9h-5.6L-4.6-1.5z"),
+    Stroke("olive", (7, 2, 1.5, 2), "<", "M-4.8 0L3.5-4.5v9z"),
+    Stroke("slate", (1.5, 1.5), "p", "M0-4.8L4.6-1.5L2.8 3.9h-5.6L-4.6-1.5z"),
 )
 
 _PANELS = {

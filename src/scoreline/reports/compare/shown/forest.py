@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scoreline.reports.compare.measured import Measured, measured
-from scoreline.reports.compare.naming import Comparison, in_order, name_of, titles
+from scoreline.reports.compare.shown.measured import Measured, measured
+from scoreline.reports.compare.shown.naming import Comparison, in_order, name_of, titles
 from scoreline.reports.numerals import signed_figure
 from scoreline.reports.strips import Ruler, Strip, ruler, strip
 

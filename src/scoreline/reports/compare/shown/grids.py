@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scoreline.reports.compare.measured import Measured, known, measured
-from scoreline.reports.compare.naming import Comparison, in_order, name_of, title
+from scoreline.reports.compare.shown.measured import Measured, known, measured
+from scoreline.reports.compare.shown.naming import Comparison, in_order, name_of, title
 from scoreline.reports.numerals import figure
 from scoreline.reports.tables import Cell, Column, Table
 
