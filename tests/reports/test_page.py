@@ -149,7 +149,8 @@ def test_figures_say_what_they_show(tmp_path: Path) -> None:
     written = page(tmp_path)
     pictures = written.attributes.count(("role", "img"))
     labels = [value for name, value in written.attributes if name == "aria-label"]
-    assert pictures == written.tags.count("svg") == written.tags.count("figure") > 3
+    assert pictures == written.tags.count("figure") > 3
+    assert written.tags.count("svg") == pictures + 1  # the learning curve has a narrow drawing too
     assert len(labels) >= 2 * pictures
     assert ("lang", "en") in written.attributes
 
