@@ -1,4 +1,4 @@
-"""What docs/steps.md, docs/lora.md and docs/algorithms/ say: tables load, commands and files exist, links lead on."""
+"""What the pages of docs/ say: tables load, commands and files exist, links lead on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from scoreline.config.run import Run, SftRun
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [DOCS / "steps.md", DOCS / "lora.md", DOCS / "equations.md", *sorted((DOCS / "algorithms").glob("*.md"))]
+PAGES = [
+    DOCS / "steps.md",
+    DOCS / "lora.md",
+    DOCS / "reports.md",
+    DOCS / "equations.md",
+    *sorted((DOCS / "algorithms").glob("*.md")),
+]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 TABLES = [
     pytest.param(text, id=f"{page.stem}-{number}")

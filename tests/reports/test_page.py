@@ -133,7 +133,7 @@ def test_conversations_are_shown_turn_by_turn(tmp_path: Path) -> None:
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
     write_run(tmp_path)
     written = page(tmp_path)
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     assert ("content", policy) in written.attributes
     assert not {"script", "link", "iframe", "object", "img", "base", "form"} & set(written.tags)
     references = [value for name, value in written.attributes if name in ("src", "href", "xlink:href", "action")]
@@ -149,7 +149,8 @@ def test_figures_say_what_they_show(tmp_path: Path) -> None:
     written = page(tmp_path)
     pictures = written.attributes.count(("role", "img"))
     labels = [value for name, value in written.attributes if name == "aria-label"]
-    assert pictures == written.tags.count("svg") == written.tags.count("figure") > 3
+    assert pictures == written.tags.count("figure") > 3
+    assert written.tags.count("svg") == pictures + 1  # the learning curve has a narrow drawing too
     assert len(labels) >= 2 * pictures
     assert ("lang", "en") in written.attributes
 

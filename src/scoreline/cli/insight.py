@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scoreline.cli.app import AsJson, Changes, RunFolder, app, print_json
+from scoreline.cli.app import AsJson, Changes, app, print_json
+from scoreline.errors import ConfigError
 
 if TYPE_CHECKING:
     from scoreline.config.run import Run
@@ -18,11 +19,28 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def report(run: RunFolder) -> None:
-    """Write a run's report.html again, and print its path."""
-    from scoreline.reports.page import write_report
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN|COMPARISON", help="The folder of a run, or of a comparison.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep the page of a run up to date until the run ends.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=1.0, metavar="S", help="Seconds between two looks, with --watch.")] = 5.0,
+) -> None:
+    """Write the report.html of a run again, or the comparison.html of a comparison, and print its path."""
+    from scoreline.reports.compare.page import is_comparison, write_comparison
+    from scoreline.reports.page import PAGE, write_report
+    from scoreline.reports.watch import follow
 
-    typer.echo(write_report(run))
+    if is_comparison(run):
+        if watch:
+            todo = f"watch one of its runs: scoreline report {run}/runs/NAME --watch"
+            raise ConfigError("The page of a comparison is written when all its runs have ended.", todo=todo)
+        typer.echo(write_comparison(run))
+    elif watch:
+        typer.echo(f"{run / PAGE} follows the run; Ctrl-C ends this, not the run")
+        typer.echo(follow(run, every))
+    else:
+        typer.echo(write_report(run))
 
 
 @app.command()

@@ -94,8 +94,8 @@ def _paired(before: Row | None, after: Row | None) -> list[tuple[Row, Row]]:
     """The greedy answers to the same held-out question, before and after."""
     if before is None or after is None:
         return []
-    old = {jsonl.encode(sample["prompt"]): sample for sample in before["samples"]}
-    both = [(old.get(jsonl.encode(sample["prompt"])), sample) for sample in after["samples"]]
+    old = {jsonl.encode(sample["prompt"]): sample for sample in before.get("samples", ())}
+    both = [(old.get(jsonl.encode(sample["prompt"])), sample) for sample in after.get("samples", ())]
     return [(first, new) for first, new in both if first is not None]
 
 

@@ -16,12 +16,16 @@ from scoreline.reports.jsonl import Row
 
 @dataclass(frozen=True)
 class Curve:
-    """One drawing. `caption` says what it shows and what to look for; `svg` scales to the width it is given."""
+    """One drawing. `caption` says what it shows and what to look for; `svg` scales to the width it is given.
+
+    `narrow` is the same for a phone, where `svg` is too wide for its letters to be read; "" where one serves both.
+    """
 
     name: str
     title: str
     caption: str
     svg: str
+    narrow: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ def _learning(history: History) -> Curve | None:
 
     caption = "Held-out accuracy, sampled and greedy, with its 95 % interval"
     caption += "." if alone else "; and the mean reward in training, smoothed."
-    return Curve("learning", "Learning", caption, draw_svg("learning", plot, width=460, height=300))
+    wide, narrow = draw_svg("learning", plot, width=460, height=300), draw_svg("learning-narrow", plot, height=250)
+    return Curve("learning", "Learning", caption, wide, narrow)
 
 
 def _on_another_scale(history: History, reward: Sequence[float]) -> bool:
@@ -159,7 +164,7 @@ _SCORES = (("avg@k", "sampled", "blue"), ("greedy", "greedy", "amber"))
 def held_out(axes: Axes, rows: Sequence[Row], name: str, label: str, colour: str) -> End:
     """Draws an accuracy with its 95 % interval, and returns the label of its line."""
     steps = [row["step"] for row in rows]
-    mean, low, high = ([_number(row[name][end]) for row in rows] for end in ("mean", "low", "high"))
+    mean, low, high = ([_number((row.get(name) or {}).get(end)) for row in rows] for end in ("mean", "low", "high"))
     axes.fill_between(steps, low, high, color=COLOURS[colour], alpha=0.14, linewidth=0)
     axes.vlines(steps, low, high, color=COLOURS[colour], linewidth=1.2, alpha=0.6)
     axes.plot(steps, mean, color=COLOURS[colour], marker="o", markersize=4.5)

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 End = tuple[float, str, str]
 """A label at the right end of a line: height on the y axis, text, colour."""
@@ -29,6 +29,9 @@ COLOURS = {
     "green": "#2f855b",
     "plum": "#8a4f8f",
     "slate": "#8794a3",
+    "red": "#b3403a",
+    "teal": "#177e89",
+    "olive": "#6f6a14",
 }
 """The palette, by the name of its CSS variable."""
 
@@ -62,32 +65,52 @@ _ROOT = (
 )
 
 
-def draw_svg(name: str, plot: Callable[[Axes], list[End]], *, width: int = 340, height: int = 210) -> str:
-    """The <svg> element of what `plot` draws on the axes; `plot` returns the labels of its lines."""
+def draw_svg(
+    name: str,
+    plot: Callable[[Axes], list[End]],
+    *,
+    width: int = 340,
+    height: int = 210,
+    x: str = "step",
+    right: float = 82,
+) -> str:
+    """The <svg> element of what `plot` draws on the axes; `plot` returns the labels of its lines.
+
+    `x` is what runs along the axis below, `right` the room for the labels. `name` is unique on its page.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a person's own matplotlibrc must not change a report
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
         figure = Figure(figsize=(width / 72, height / 72))
-        axes = figure.add_axes((42 / width, 34 / height, (width - 124) / width, (height - 46) / height))
+        axes = figure.add_axes((42 / width, 34 / height, (width - 42 - right) / width, (height - 46) / height))
         ends = plot(axes)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _brief(value)))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlabel("step", loc="right", labelpad=2)
+        axes.set_xlabel(x, loc="right", labelpad=2)
         axes.margins(x=0.02)
-        _label(axes, ends, spacing=14 / (height - 46))
+        _label(axes, ends, spacing=14 / (height - 46), gap=7 / (width - 42 - right))
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(file.getvalue())
 
 
-def _label(axes: Axes, ends: Sequence[End], spacing: float) -> None:
+def _brief(value: float) -> str:
+    """What an axis has room for: 40, 200k, 1.5M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(size, 1e4):
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def _label(axes: Axes, ends: Sequence[End], spacing: float, gap: float) -> None:
     """Writes the labels right of the axes, each beside its line's end."""
     low, high = axes.get_ylim()
     places = [((value - low) / (high - low), text, colour) for value, text, colour in ends if math.isfinite(value)]
     places.sort(key=lambda place: place[0])
     for height, (_, text, colour) in zip(_apart([place[0] for place in places], spacing), places, strict=True):
         font = {"color": COLOURS[colour], "fontsize": 10.5, "fontweight": "bold"}
-        axes.text(1.03, height, text, fontdict=font, transform=axes.transAxes, va="center", parse_math=False)
+        axes.text(1 + gap, height, text, fontdict=font, transform=axes.transAxes, va="center", parse_math=False)
 
 
 def _apart(heights: Sequence[float], spacing: float) -> list[float]:

@@ -45,7 +45,7 @@ class Judged:
 
 def judge(history: History) -> Judged | None:
     """The rounds of a run and what its judge said; None for a run with neither."""
-    evaluations = [row for row in history.evaluations if _known(row.get("judged"))]
+    evaluations = [row for row in history.evaluations if _known(row.get("judged")) and _measured(row)]
     if not history.rounds and not evaluations:
         return None
     columns, rows = _table(history)
@@ -205,6 +205,10 @@ def _boundaries(axes: Axes, rounds: Sequence[Row]) -> None:
         begin = row["step"]
         if row is not rounds[-1]:
             axes.axvline(begin, color=grey, linewidth=1, linestyle=(0, (1, 2)))
+
+
+def _measured(row: Row) -> bool:
+    return all(_known((row.get("avg@k") or {}).get(end)) for end in ("mean", "low", "high"))
 
 
 def _known(value: object) -> bool:

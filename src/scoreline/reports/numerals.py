@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,3 +28,25 @@ def brief(value: float) -> str:
 def signed(value: float) -> str:
     """Two decimals and always a sign: +0.41, −1.22."""
     return f"{value:+.2f}".replace("-", "−")
+
+
+def figure(value: float | None) -> str:
+    """Three digits that count, whatever the size: 0.931, 12.4, 1,234, 2.1e−05; a dash for what was not measured."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.1e}".replace("-", "−")
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def signed_figure(value: float | None) -> str:
+    """The same with its sign, as a difference is written: +0.12, −3.4."""
+    text = figure(value)
+    return text if value is None or not value or text.startswith(("−", "–")) else f"+{text}"
+
+
+def lasting(seconds: float) -> str:
+    """`35 s`, `5 min`, `2.5 h`."""
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from scoreline.reports import jsonl
-from scoreline.reports.answers import answers, shown
+from scoreline.reports.answers import answers
 from scoreline.reports.curves import draw
+from scoreline.reports.frame import Frame, framed
 from scoreline.reports.history import History, read_history
 from scoreline.reports.jsonl import Row
 from scoreline.reports.judged import judge
-from scoreline.reports.numerals import interval, number
-from scoreline.reports.plaintext import spoken
+from scoreline.reports.numbers import numbers
+from scoreline.reports.numerals import interval, lasting, number
+from scoreline.reports.standing import standing
+
+PAGE = "report.html"
 
 _ACRONYMS = ("ppo", "grpo", "rloo", "dapo")
 
@@ -26,29 +27,26 @@ def write_report(folder: Path) -> Path:
 
     Raises `CheckpointError` if the folder is no run or cannot be written.
     """
-    history = read_history(folder)
-    page = folder / "report.html"
-    jsonl.replace(page, render(history))
+    page = folder / PAGE
+    jsonl.replace(page, render(read_history(folder)))
     return page
 
 
-def render(history: History) -> str:
-    """The page as text. The same history gives the same page."""
-    pages = Environment(
-        loader=PackageLoader("scoreline.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"shown": _shown, "number": number, "interval": interval}
+def render(history: History, findings: Sequence[object] = (), *, refresh: int | None = None) -> str:
+    """The page as text. The same history gives the same page.
+
+    `findings` are what the doctor found, the gravest first; a browser reads the page again after `refresh` seconds.
+    """
     before, after = _ends(history)
-    return pages.get_template("report.html.j2").render(
-        title=history.folder.resolve().name,
-        headline=_headline(history, before, after),
-        facts=_facts(history),
+    name = history.folder.resolve().name
+    status = standing(history).words(followed=refresh is not None)
+    return framed(
+        "report.html.j2",
+        Frame(name, f"Scoreline · {name}", _headline(history, before, after), _facts(history), status, refresh),
+        findings=findings,
         rows=_rows(before, after),
-        curves=[(curve, Markup(curve.svg)) for curve in draw(history)],
+        curves=draw(history),
+        numbers=numbers(history),
         judged=judge(history),
         answers=answers(history, before, after),
         objective=history.objective,
@@ -59,7 +57,7 @@ def render(history: History) -> str:
 
 def _ends(history: History) -> tuple[Row | None, Row | None]:
     """The evaluation of step 0 and the last one of a later step."""
-    rows = history.evaluations
+    rows = [row for row in history.evaluations if row.get("avg@k")]
     before = rows[0] if rows and rows[0]["step"] == 0 else None
     after = rows[-1] if rows and rows[-1]["step"] > 0 else None
     return before, after
@@ -74,12 +72,18 @@ def _headline(history: History, before: Row | None, after: Row | None) -> list[t
         return [("words", f"{name} trained {effort}" if history.summary else f"{name} has come {effort[3:]}")]
     old, new = before["avg@k"], after["avg@k"]
     start, end = _score("before", old), _score("after", new)
-    if new["low"] > old["high"]:
+    if _above(new, old):
         return [("words", f"{name} took held-out accuracy from"), *start, ("words", "to"), *end, ("words", effort)]
-    if new["high"] < old["low"]:
+    if _above(old, new):
         return [("words", f"{name} lost held-out accuracy, from"), *start, ("words", "to"), *end, ("words", effort)]
     words = f"{name} made no clear difference to held-out accuracy:"
     return [("words", words), *start, ("words", "before,"), *end, ("words", f"after, {effort}")]
+
+
+def _above(share: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether an interval lies wholly above another; not, where an end is not known."""
+    low, high = share["low"], other["high"]
+    return low is not None and high is not None and bool(low > high)
 
 
 def _score(kind: str, share: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -93,10 +97,7 @@ def _steps(history: History) -> int:
 
 def _duration(history: History) -> str:
     seconds = history.summary.get("wall_s")
-    if seconds is None:
-        return " so far"
-    minutes = round(seconds / 60)
-    return f", {seconds:.0f} s" if seconds < 120 else f", {minutes} min" if minutes < 120 else f", {minutes / 60:.1f} h"
+    return " so far" if seconds is None else f", {lasting(seconds)}"
 
 
 def _facts(history: History) -> list[tuple[str, str]]:
@@ -129,7 +130,3 @@ def _rows(before: Row | None, after: Row | None) -> list[dict[str, Any]]:
         for key, name, meaning in measures
         if any(key in row for row in ends.values())
     ]
-
-
-def _shown(content: Any) -> str:
-    return shown(spoken(content))

@@ -1,0 +1,57 @@
+"""How far a run is: its step, what is left, whether it has ended."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+
+from scoreline.reports.history import History
+from scoreline.reports.numerals import lasting
+
+RECENT = 20
+"""Steps whose median seconds say how long a step takes now."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """`step` of `planned` (0: not known) are done; `seconds` more of training are to be expected (None: not known)."""
+
+    step: int
+    planned: int
+    seconds: float | None
+    ended: bool
+
+    def words(self, *, followed: bool) -> str:
+        """`In progress: step 12 of 60, about 2 min left.` while it is `followed`; nothing for a run that has ended."""
+        if self.ended:
+            return ""
+        done = f"step {self.step:,} of {self.planned:,}" if self.planned else f"step {self.step:,}"
+        left = f", about {lasting(self.seconds)} left" if self.seconds else ""
+        return f"{'In progress' if followed else 'Not finished'}: {done}{left}."
+
+
+def standing(history: History) -> Standing:
+    """A run has ended when its summary is of its last step, and that is the last one planned or a budget was spent.
+
+    A run that goes on after its end has the old summary until it ends again.
+    """
+    step = int(history.metrics[-1]["step"]) if history.metrics else 0
+    train = history.config.get("train", {})
+    planned, budget = int(train.get("steps") or 0), bool(train.get("max_tokens") or train.get("max_seconds"))
+    reached = int(history.summary.get("steps") or 0)
+    ended = bool(history.summary) and reached >= step and (budget or reached >= planned)
+    return Standing(step, planned, _left(history, step, planned), ended)
+
+
+def _left(history: History, step: int, planned: int) -> float | None:
+    """Seconds to the last step, or until the tokens are spent if that comes first, at the speed of the last steps."""
+    rows = history.metrics[-RECENT:]
+    times = [row["time/step"] for row in rows if isinstance(row.get("time/step"), (int, float))]
+    if not times or not planned:
+        return None
+    steps = float(planned - step)
+    tokens, most = history.metrics[-1].get("num_tokens"), history.config.get("train", {}).get("max_tokens")
+    if tokens and most and step:
+        steps = min(steps, math.ceil((most - tokens) / (tokens / step)))
+    return max(0.0, steps * median(times))
