@@ -162,3 +162,23 @@ def test_the_policy_is_held_while_the_critic_warms_up() -> None:
 def test_a_good_critic_ends_the_warm_up_early() -> None:
     reports = run(assembled(ppo, warmup=Warmup(steps=3, explained_variance=-100.0), steps=2))
     assert not reports[0].state["holding"]
+
+
+def test_a_budget_of_tokens_ends_after_the_step_that_spends_it() -> None:
+    whole = run(assembled(grpo, steps=6))
+    tokens = [int(report.metrics["num_tokens"]) for report in whole]
+    short = run(assembled(grpo, steps=6, max_tokens=tokens[2]))
+    assert [report.metrics["num_tokens"] for report in short] == tokens[:3]
+    just_more = run(assembled(grpo, steps=6, max_tokens=tokens[2] + 1))
+    assert len(just_more) == 4
+
+
+def test_under_a_budget_of_tokens_it_goes_on_from_its_state_the_same() -> None:
+    told = {"steps": 50, "max_tokens": 400}
+    whole = run(assembled(grpo, **told))
+    made = assembled(grpo, **told)
+    assert len(whole) > 2
+    first = next(train(made, first_progress(made.objective, made.warmup)))
+    rest = list(train(made, Progress(**first.state)))
+    assert [r.metrics["reward"] for r in rest] == [r.metrics["reward"] for r in whole[1:]]
+    assert list(train(made, Progress(**rest[-1].state))) == [], "what is spent stays spent"
