@@ -72,6 +72,7 @@ reward = st.builds(
     st.floats(-5, 5),
     st.floats(0.1, 9),
     st.dictionaries(text, text | count | st.lists(count) | st.booleans(), max_size=2),
+    st.floats(-5, 5),
 )
 
 

@@ -351,10 +351,11 @@ def test_the_steps_of_every_answer_are_needed() -> None:
         scorer.score(PROMPTS, ["#11", "#2"], [[1], [1]])
 
 
-@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
-def test_a_weight_is_finite(weight: float) -> None:
-    with pytest.raises(ConfigError, match="weight must be finite"):
-        RewardSpec("exact_match", weight=weight)
+@pytest.mark.parametrize("key", ["weight", "offset"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weight_and_offset_are_finite(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match="weight and offset must be finite"):
+        RewardSpec("exact_match", **{key: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])

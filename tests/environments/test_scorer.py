@@ -55,17 +55,28 @@ def test_weights_add_up_and_parts_stay_as_they_were() -> None:
     assert rewards[1] == Reward(-0.5, {"arithmetic_answer": 0.0, "format_match": 1.0, "format_match-2": 1.0})
 
 
+def test_marks_out_of_100_are_a_weight_and_an_offset() -> None:
+    right, wrong = score(RewardSpec("arithmetic_answer", weight=30.0, offset=60.0))
+    assert (right.total, wrong.total) == (90.0, 60.0)
+    assert (right.parts, wrong.parts) == ({"arithmetic_answer": 1.0}, {"arithmetic_answer": 0.0})
+
+
+def test_an_answer_without_a_score_has_no_offset_either() -> None:
+    assert totals(RewardSpec(lambda completions: [0.5, None], offset=60.0)) == [60.5, None]
+
+
 def test_none_is_left_out_of_the_total() -> None:
     specs = (RewardSpec(lambda completions: [None, None]), RewardSpec(lambda completions: [0.5, None], weight=2.0))
     assert totals(*specs) == [1.0, None]
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.none() | st.floats(-10, 10)))
-def test_total_is_the_weighted_sum_of_the_numbers(parts: dict[str, float | None]) -> None:
-    weights = {"a": 1.0, "b": -2.0, "c": 0.0}
+def test_total_is_the_weighted_and_shifted_sum_of_the_numbers(parts: dict[str, float | None]) -> None:
+    told = {"a": (1.0, 0.0), "b": (-2.0, 3.0), "c": (0.0, -0.5)}
+    specs = {name: RewardSpec(name, weight=weight, offset=offset) for name, (weight, offset) in told.items()}
     numbers = {name: part for name, part in parts.items() if part is not None}
-    expected = sum(weights[name] * part for name, part in numbers.items()) if numbers else None
-    assert total(parts, weights) == expected
+    expected = sum(told[name][0] * part + told[name][1] for name, part in numbers.items()) if numbers else None
+    assert total(parts, specs) == expected
 
 
 def test_functions_get_trl_arguments() -> None:

@@ -25,6 +25,7 @@ from scoreline.errors import (
     ObjectiveError,
     RewardError,
 )
+from scoreline.models.critic import CriticConfig
 from scoreline.objectives.divergences import KL
 from scoreline.objectives.zoo import ppo
 from scoreline.rollout.engine import Sampling
@@ -256,3 +257,25 @@ def test_a_prompt_that_leaves_no_room_in_the_context(small: Run) -> None:
     tight = replace(small, sampling=replace(small.sampling, max_completion_length=125))
     with pytest.raises(DataError, match=r"leave no room[\s\S]*at most 3 tokens[\s\S]*overlong='drop'"):
         train(tight)
+
+
+def test_shifted_rewards_do_not_say_what_is_right(small: Run) -> None:
+    marks = (RewardSpec("arithmetic_answer", weight=30.0, offset=60.0),)
+    with pytest.raises(ConfigError, match=r"rewards are shifted[\s\S]*offset = 60[\s\S]*eval.right_at = 1"):
+        train(replace(small, reward=marks))
+    assert not folder(small).exists()
+    train(replace(small, reward=marks, eval=replace(small.eval, reward=(RewardSpec("arithmetic_answer"),))))
+    [step, *_] = map(json.loads, (folder(small) / "metrics.jsonl").read_text().splitlines())
+    assert 60.0 <= step["reward"] <= 90.0
+    assert step["rewards/arithmetic_answer/mean"] <= 1.0
+
+
+def test_a_critic_that_is_not_there_cannot_be_frozen(small: Run) -> None:
+    with pytest.raises(ConfigError, match=r"no critic to freeze[\s\S]*critic.freeze_after=1"):
+        train(replace(small, critic=CriticConfig(freeze_after=1)))
+
+
+@pytest.mark.parametrize("wrong", [{"freeze_after": 0}, {"freeze_after": 2, "warmup_steps": 3}])
+def test_a_critic_is_frozen_after_it_learned(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"learns before, and through its warm-up"):
+        CriticConfig(**wrong)  # type: ignore[arg-type]

@@ -224,3 +224,66 @@ def test_a_checkpointed_policy_still_samples_with_its_cache() -> None:
     asked = [Request((5, 6, 7), (0, i)) for i in range(4)]
     done = [LocalEngine(p).generate(asked, Sampling(max_completion_length=6)) for p in (plain, recomputed)]
     assert done[0] == done[1]
+
+
+def test_the_gradient_is_the_updates_own_and_leaves_nothing_behind() -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    once, twice = learner(grpo), learner(grpo)
+    ready = prepared(once, batch)
+    beta = grpo.kl.beta if grpo.kl else None
+    gradient = once.gradient(ready, beta)
+    assert [part.shape for part in gradient] == [weight.shape for weight in once.groups["policy"]]
+    assert all(weight.grad is None for weight in once.groups["policy"])
+    assert not once.optimizer.state
+    assert torch.equal(weights(once), weights(twice))
+    for made in (once, twice):
+        made.max_grad_norm = 1e9  # nothing is clipped: `grad` holds what the step was made of
+        made.update(ready, Update(beta))
+    assert torch.equal(weights(once), weights(twice))
+    for part, weight in zip(gradient, twice.groups["policy"], strict=True):
+        assert weight.grad is not None
+        assert torch.allclose(part, weight.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_gradient_has_all_weights_in_either_precision(precision: Precision) -> None:
+    actor = parts.policy(precision=precision)
+    made = LocalLearner(actor, naive, micro_batch_size=5)
+    gradient = made.gradient(prepared(made, collate(parts.rollouts(actor))))
+    assert all(bool(part.any()) for part in gradient), "every weight of this model has a gradient"
+
+
+@pytest.mark.parametrize("kind", ["separate", "shared"])
+def test_the_policys_gradient_is_without_the_value_loss(kind: str) -> None:
+    batch = collate(parts.rollouts(parts.policy()))
+    with_critic, without = learner(ZOO["actor_critic"], kind=kind), learner(naive)
+    pairs = zip(
+        with_critic.gradient(prepared(with_critic, batch)), without.gradient(prepared(without, batch)), strict=True
+    )
+    assert all(torch.allclose(one, other, atol=1e-6, rtol=1e-4) for one, other in pairs), "values are zero at the start"
+
+
+@pytest.mark.parametrize("kind", ["separate", "shared"])
+def test_a_held_critic_does_not_move_and_its_policy_does(kind: str) -> None:
+    made = learner(ppo, kind=kind)
+    assert made.critic is not None
+    batch = prepared(made, collate(parts.rollouts(made.policy)))
+    made.update(batch, Update())  # from now on the optimiser has moments that would move it
+    before = {name: weight.detach().clone() for name, weight in made.critic.weights().items()}
+    policy = weights(made)
+    made.update(batch, Update(hold_critic=True))
+    assert all(torch.equal(weight, before[name]) for name, weight in made.critic.weights().items())
+    assert not torch.equal(weights(made), policy)
+    made.update(batch, Update())
+    assert not torch.equal(made.critic.head.weight, before["head.weight"])
+
+
+def test_a_held_shared_critic_does_not_train_the_trunk() -> None:
+    held, plain = learner(ZOO["actor_critic"], kind="shared"), learner(naive)
+    assert held.critic is not None
+    torch.nn.init.normal_(held.critic.head.weight)  # its value loss would reach the trunk
+    batch = collate(parts.rollouts(held.policy))
+    ready = prepared(held, batch)
+    held.update(ready, Update(hold_critic=True))
+    plain.update(replace(ready, values=None, returns=None), Update())
+    assert torch.allclose(weights(held), weights(plain), atol=1e-6)

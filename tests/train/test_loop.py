@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 
@@ -182,3 +183,23 @@ def test_under_a_budget_of_tokens_it_goes_on_from_its_state_the_same() -> None:
     rest = list(train(made, Progress(**first.state)))
     assert [r.metrics["reward"] for r in rest] == [r.metrics["reward"] for r in whole[1:]]
     assert list(train(made, Progress(**rest[-1].state))) == [], "what is spent stays spent"
+
+
+def test_a_critic_is_frozen_after_its_steps_and_the_policy_moves_on() -> None:
+    made = assembled(ppo, warmup=Warmup(freeze_after=2), steps=4)
+    actor, critic = made.learner.policy, made.learner.critic  # type: ignore[attr-defined]
+    heads, policies = [], []
+    for _ in train(made, first_progress(made.objective, made.warmup)):
+        heads.append(critic.head.weight.detach().clone())
+        policies.append(next(actor.model.parameters()).detach().clone())
+    assert [bool((a != b).any()) for a, b in pairwise(heads)] == [True, False, False]
+    assert [bool((a != b).any()) for a, b in pairwise(policies)] == [True, True, True]
+
+
+def test_a_resumed_run_knows_that_its_critic_is_frozen() -> None:
+    made = assembled(ppo, warmup=Warmup(freeze_after=1), steps=4)
+    reports = train(made, first_progress(made.objective, made.warmup))
+    progress = Progress(**[next(reports), next(reports)][-1].state)
+    before = made.learner.critic.head.weight.detach().clone()  # type: ignore[attr-defined]
+    next(train(made, progress))
+    assert bool((made.learner.critic.head.weight == before).all())  # type: ignore[attr-defined]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 
-from scoreline.cli import comparing, insight, training, using
+from scoreline.cli import comparing, insight, probing, training, using
 from scoreline.cli.app import app
 
-__all__ = ["app", "comparing", "insight", "main", "training", "using"]
+__all__ = ["app", "comparing", "insight", "main", "probing", "training", "using"]
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def build(run: Run, memory: Path | None = None) -> Built:
     engine = make_engine(run.engine, policy, run.sampling, [encoded.ids for encoded in prompts])
     sampler = Sampler(engine, scorer, policy.text.decode, segmenter)
     learner = make_learner(run, objective, policy)
-    warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance)
+    warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance, run.critic.freeze_after)
     collector = make_collector(run, objective, sampler, prompts)
     parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
     evaluator, truth = make_evaluator(run, policy, sampler, jury, held_out)
@@ -131,6 +131,13 @@ def check_plan(run: Run) -> None:
             accepted="an objective with a KL",
             todo="add objective.kl, or leave reference.every out.",
         )
+    if run.critic.freeze_after is not None and run.objective.value is None:
+        raise ConfigError(
+            "There is no critic to freeze: the objective has no value loss.",
+            got=f"critic.freeze_after={run.critic.freeze_after} with algorithm {run.algorithm!r}",
+            accepted="an objective with a value loss, such as that of actor_critic or ppo",
+            todo="leave critic.freeze_after out, or choose another algorithm.",
+        )
     if run.sampling.temperature <= 0:
         raise ConfigError(
             "Training samples at a temperature above 0: greedy answers to one question are all the same.",
@@ -181,6 +188,7 @@ def make_evaluator(
     """
     if not held_out:
         return None, None
+    check_right(run)
     alike = not run.eval.reward and not run.step_reward
     truth = None if alike else Scorer(right_rewards(run), judges=jury.functions())
     if truth is not None:
@@ -198,6 +206,18 @@ def make_evaluator(
         ),
         truth,
     )
+
+
+def check_right(run: Run) -> None:
+    """Rewards that an offset shifts do not say what is right: with offset 1 every wrong answer would reach 1."""
+    shifted = [spec.offset for spec in run.reward if spec.offset]
+    if shifted and not run.eval.reward:
+        raise ConfigError(
+            "The training rewards are shifted, and nothing else says which held-out answers are right.",
+            got=f"[[reward]] with offset = {shifted[0]:g}, no [[eval.reward]]",
+            accepted=f"[[eval.reward]], whose total is at least eval.right_at = {run.eval.right_at:g} when right",
+            todo="add [[eval.reward]], or set data.held_out = 0 to measure nothing.",
+        )
 
 
 def right_rewards(run: Run) -> tuple[RewardSpec, ...]:

@@ -94,7 +94,8 @@ def card(run: Recorded, history: History, checkpoint: Path, folder: Path) -> str
     facts = {"base model": _public(run.model.path), "method": method(run), "data": _public(run.data.source)}
     if isinstance(run, Run):
         facts["rewards"] = ", ".join(
-            f"{name_of(spec.function)} x {spec.weight:g}" for spec in (*run.reward, *run.step_reward)
+            f"{name_of(spec.function)} x {spec.weight:g}" + (f" + {spec.offset:g}" if spec.offset else "")
+            for spec in (*run.reward, *run.step_reward)
         )
     facts["run, checkpoint"] = f"{run.name}, {checkpoint.name}"
     facts |= {name: str(version) for name, version in history.environment.items()}

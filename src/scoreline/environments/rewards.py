@@ -1,7 +1,7 @@
 """Answers and steps to rewards: several functions, their weights, and what goes wrong before it costs a step.
 
-total_i  = sum_f weight_f part_f,i       over the functions whose part is a number; None when there is none
-step_i,j = sum_f weight_f part_f,i,j     the same for each step j of answer i
+total_i  = sum_f (weight_f part_f,i + offset_f)     over the functions whose part is a number; None when there is none
+step_i,j = sum_f (weight_f part_f,i,j + offset_f)   the same for each step j of answer i
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ GIVEN = ("prompts", "completions", "completion_ids", *HOOKS)
 
 @dataclass(frozen=True)
 class RewardSpec:
-    """One reward function. `RewardSpec("rewards.py:polite", weight=0.2)`."""
+    """One reward function: weight r + offset. `RewardSpec("rewards.py:polite", weight=0.2)`.
+
+    Weight 30 and offset 60 make marks out of 100 of right and wrong: 90 and 60. What is measured of one function, in
+    `Reward.parts` and in the metrics, stays r.
+    """
 
     function: str | Callable[..., Any]
     """A built-in name, "package.module.function", "file.py:function", a callable, or a reward model's folder."""
@@ -38,10 +42,12 @@ class RewardSpec:
     """Seconds for one call, which scores all answers of a step. A function that can be imported is killed then."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments, such as {"pattern": "^#\\\\d+$"} for format_match."""
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.weight):
-            raise ConfigError("A reward's weight must be finite.", got=self.weight)
+        if not (math.isfinite(self.weight) and math.isfinite(self.offset)):
+            got = f"weight={self.weight}, offset={self.offset}"
+            raise ConfigError("A reward's weight and offset must be finite.", got=got)
         if not self.timeout_s > 0:
             raise ConfigError("A reward's timeout_s must be above 0 seconds.", got=self.timeout_s)
 
@@ -120,8 +126,8 @@ class Scorer:
             "completion_ids": list(map(list, completion_ids)),
         }
         parts = {call.name: validated(call, self._ask(spec, call, arguments), prompts) for spec, call in self._rewards}
-        weights = {call.name: spec.weight for spec, call in self._rewards}
-        whole = [Reward(total(row, weights), row) for row in _rows(parts, len(prompts))]
+        specs = {call.name: spec for spec, call in self._rewards}
+        whole = [Reward(total(row, specs), row) for row in _rows(parts, len(prompts))]
         if not self._step_rewards:
             return whole
         self._count(prompts, completions, steps)
@@ -138,14 +144,13 @@ class Scorer:
         self, arguments: Mapping[str, Any], prompts: Sequence[Prompt], steps: Sequence[Sequence[str]]
     ) -> list[dict[str, Any]]:
         """`Reward.steps` and `Reward.step_parts` of each answer. Where none has a step, no function is asked."""
-        weights = {call.name: spec.weight for spec, call in self._step_rewards}
-        parts: dict[str, list[tuple[float | None, ...]]] = {name: [()] * len(prompts) for name in weights}
+        specs = {call.name: spec for spec, call in self._step_rewards}
+        parts: dict[str, list[tuple[float | None, ...]]] = {name: [()] * len(prompts) for name in specs}
         for spec, call in self._step_rewards if any(steps) else ():
             parts[call.name] = validated_steps(call, self._ask(spec, call, arguments), prompts, steps)
         rows = zip(_rows(parts, len(prompts)), map(len, steps), strict=True)
         return [
-            {"steps": tuple(total(step, weights) for step in _rows(row, count)), "step_parts": row}
-            for row, count in rows
+            {"steps": tuple(total(step, specs) for step in _rows(row, count)), "step_parts": row} for row, count in rows
         ]
 
     def _count(self, prompts: Sequence[Prompt], completions: Sequence[str], steps: Sequence[Sequence[str]]) -> None:
@@ -190,9 +195,9 @@ def clipped(text: str, longest: int = 60) -> str:
     return repr(text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}")
 
 
-def total(parts: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
-    """sum_f weight_f part_f over the parts that are numbers; None when none is."""
-    scored = [weights[name] * part for name, part in parts.items() if part is not None]
+def total(parts: Mapping[str, float | None], specs: Mapping[str, RewardSpec]) -> float | None:
+    """sum_f (weight_f part_f + offset_f) over the parts that are numbers; None when none is."""
+    scored = [specs[name].weight * part + specs[name].offset for name, part in parts.items() if part is not None]
     return sum(scored) if scored else None
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scoreline.errors import ConfigError
 from scoreline.models.adapters import Lora, apart, attach
 from scoreline.models.attention import allow_packing, answer_states
 from scoreline.models.lean import make_lean
@@ -26,7 +27,8 @@ class CriticConfig:
 
     `kind` "separate" is a model of its own, started from the policy or from `path`; "shared" is a linear head on the
     policy's trunk, whose value loss also trains the trunk. The policy is held still until the critic's explained
-    variance passes `warmup_explained_variance`, for at most `warmup_steps` steps.
+    variance passes `warmup_explained_variance`, for at most `warmup_steps` steps. After `freeze_after` steps the critic
+    learns no more: its score line is that of the policy that was (a shared head still reads the trunk that learns on).
     """
 
     kind: Literal["separate", "shared"] = "separate"
@@ -34,24 +36,38 @@ class CriticConfig:
     learning_rate: float = 3e-4
     warmup_steps: int = 0
     warmup_explained_variance: float = 0.3
+    freeze_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.freeze_after is not None and self.freeze_after < max(1, self.warmup_steps):
+            raise ConfigError(
+                "A critic that is frozen learns before, and through its warm-up.",
+                got=f"critic.freeze_after={self.freeze_after}, critic.warmup_steps={self.warmup_steps}",
+                accepted='at least 1 and at least critic.warmup_steps, or "none"',
+                todo=f"set critic.freeze_after={max(1, self.warmup_steps)} or more.",
+            )
 
 
 class Critic(nn.Module):
-    """V(s) = w . h(s) + b, zero at the start, so that the first advantages are the rewards themselves."""
+    """V(s) = w . h(s) + b, zero at the start, so that the first advantages are the rewards themselves.
+
+    While it is `held` no gradient goes through its values, neither to its own weights nor to a trunk that it shares.
+    """
 
     def __init__(self, trunk: nn.Module | None, width: int, *, packs: bool = False) -> None:
         super().__init__()
         self.trunk = trunk
-        self.packs = packs
+        self.packs, self.held = packs, False
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Batch, states: Float[Tensor, "n s d"] | None) -> Float[Tensor, "n s"]:
         """V before each token and after the last: [n, t + 1]. A critic without a trunk reads the policy's states."""
-        if self.trunk is not None:
-            states = answer_states(self.trunk, batch, packed=self.packs)
-        values: Tensor = self.head(states).squeeze(-1).float()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
+            if self.trunk is not None:
+                states = answer_states(self.trunk, batch, packed=self.packs)
+            values: Tensor = self.head(states).squeeze(-1).float()
         return values
 
     def weights(self) -> dict[str, nn.Parameter]:

@@ -14,8 +14,8 @@ from scoreline.rollout.engine import Engine, Sampling
 from scoreline.rollout.sampling import uniforms
 from scoreline.types import Metrics, Prompt, Request, Reward, Rollout, Step
 
-TRAIN, EVAL, LABEL, JUDGE = 0, 1, 2, 3
-"""The second number of a stream's address: training, evaluation, labelling and judges never share random numbers."""
+TRAIN, EVAL, LABEL, JUDGE, PROBE = 0, 1, 2, 3, 4
+"""The second number of a stream's address: what samples for one purpose never shares random numbers with another."""
 
 Segment = Callable[[Sequence[str], Sequence[Sequence[int]]], list[tuple[Step, ...]]]
 """Cuts answers (texts and token ids) into steps."""

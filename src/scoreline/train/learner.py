@@ -29,11 +29,17 @@ OPTIMIZER, REFERENCE = "optimizer.safetensors", "reference.safetensors"
 
 @dataclass(frozen=True)
 class Update:
-    """What one optimiser update is told: beta, the factor on the learning rates, and whether the policy holds still."""
+    """What one optimiser update is told: beta, the factor on the learning rates, and which models hold still."""
 
     beta: float | None = None
     lr_factor: float = 1.0
     hold_policy: bool = False
+    hold_critic: bool = False
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The models that stay as they are."""
+        return ("policy",) * self.hold_policy + ("critic",) * self.hold_critic
 
 
 class Learner(Protocol):
@@ -102,10 +108,10 @@ class LocalLearner:
     def update(self, batch: Batch, told: Update) -> Metrics:
         """One optimiser update on one minibatch. Non-finite loss or gradient: no step, `skipped_updates` is 1."""
         started = time.perf_counter()
+        self._hold_critic(told.hold_critic)
         facts = self.portions.retried(lambda: self._backward(batch, told.beta), batch)
-        if told.hold_policy:
-            for parameter in self.groups["policy"]:
-                parameter.grad = None
+        for parameter in (p for name in told.held for p in self.groups.get(name, ())):
+            parameter.grad = None
         norms = [float(torch.nn.utils.clip_grad_norm_(group, self.max_grad_norm)) for group in self.groups.values()]
         finite = all(map(math.isfinite, [facts["loss"], *norms]))
         if finite:
@@ -123,6 +129,18 @@ class LocalLearner:
             "time/update": time.perf_counter() - started,
         }
         return facts | dict(zip(names, norms, strict=True)) | noted
+
+    def gradient(self, batch: Batch, beta: float | None = None) -> tuple[Tensor, ...]:
+        """The gradient of a batch's loss by each of the policy's weights, before clipping; the value loss is left out.
+
+        Neither weights nor the optimiser's moments change, and no gradient stays behind.
+        """
+        self._hold_critic(True)
+        self.portions.retried(lambda: self._backward(batch, beta), batch)
+        made = tuple(weight.grad for weight in self.groups["policy"] if weight.grad is not None)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._hold_critic(False)
+        return made
 
     def rehearse(self, batch: Batch) -> None:
         """The gradient of a batch, thrown away: an update without its step."""
@@ -162,6 +180,10 @@ class LocalLearner:
             self.refreshed = True
         restore_state(self.optimizer, folder / OPTIMIZER)
         self.portions.restore(folder)
+
+    def _hold_critic(self, held: bool) -> None:
+        if self.critic is not None:
+            self.critic.held = held
 
     def _backward(self, batch: Batch, beta: float | None) -> Metrics:
         clear_gradients(self.groups.values())  # also what a try that ran out of memory left

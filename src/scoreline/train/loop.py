@@ -45,7 +45,8 @@ def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iter
         facts: list[Metrics] = []
         for mini in plan.updates(batch, objective.aggregate, seed=parts.seed, step=progress.step):
             rate = plan.lr_factor(progress.updates + len(facts), progress.tokens)
-            facts.append(learner.update(mini, Update(progress.beta, rate, progress.holding)))
+            told = Update(progress.beta, rate, progress.holding, parts.warmup.frozen(progress.step))
+            facts.append(learner.update(mini, told))
         parts.engine.load(progress.step + 1)
         metrics = measure(gathered, batch, facts, progress)
         progress = advance(progress, parts.warmup, plan, objective, gathered, facts, metrics)

@@ -15,10 +15,18 @@ from scoreline.types import Metrics
 
 @dataclass(frozen=True)
 class Warmup:
-    """The policy is held until the critic's explained variance passes the bound, for at most `steps` steps."""
+    """The policy is held until the critic's explained variance passes the bound, for at most `steps` steps.
+
+    After `freeze_after` steps it is the critic that is held, to the end.
+    """
 
     steps: int = 0
     explained_variance: float = 0.3
+    freeze_after: int | None = None
+
+    def frozen(self, step: int) -> bool:
+        """Whether the critic is held when `step` steps are over."""
+        return self.freeze_after is not None and step >= self.freeze_after
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from scoreline.config.load import load
+from scoreline.config.probe import Probe
 from scoreline.config.recipe import read as tables_of
 from scoreline.errors import ConfigError
 from scoreline.reports.compare.claims import START, Claim
@@ -61,7 +62,7 @@ class Comparison:
 
     An arm's recipe is `recipe`, its own files, `set`, its own `set`, from the general to the special. Files are told
     from the comparison's own, everything inside them from where the command runs. `allow` names settings that may
-    differ although they decide what is measured. `jobs` runs go on at a time, each on `threads` threads; left out, as
+    differ although they decide what is measured. `probe` is measured of every run that has ended. `jobs` runs go on at a time, each on `threads` threads; left out, as
     many as there are cores for, on a GPU one.
     """
 
@@ -75,6 +76,7 @@ class Comparison:
     arm: tuple[Arm, ...] = ()
     claim: tuple[Claim, ...] = ()
     allow: tuple[str, ...] = ()
+    probe: Probe | None = None
     jobs: int | None = None
     threads: int = 1
 
