@@ -60,7 +60,7 @@ def left(folder: Path) -> dict[str, Any]:
         "completions": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "completions").iterdir()},
         "weights": sums,
         "rounds": rounds(run / "rounds.jsonl"),
-        "state": {k: v for k, v in state.items() if k != "wall_s"},
+        "state": {k: v for k, v in state.items() if k not in ("wall_s", "trained_s")},
     }
 
 

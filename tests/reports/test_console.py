@@ -221,3 +221,23 @@ def test_the_log_masks_tokens_and_dates_every_line(tmp_path: Path) -> None:
     lines = log.read_text(encoding="utf-8").splitlines()
     assert [line[21:] for line in lines] == ["using hf_*** and", "sk-*** but not risk-taking"]
     assert all(line[4] == line[7] == "-" and line[13] == ":" for line in lines)
+
+
+def test_runs_move_a_bar_by_shares_and_say_how_they_ended() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream).runs(3, done=1) as advance:
+        advance(0.5)
+        assert stream.getvalue() == ""
+        advance(0.5, "grpo-0 done, 4 s")
+        advance(1.0, "grpo-1 failed, exit 2: it broke, 1 s")
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("run 2/3  grpo-0 done, 4 s")
+    assert lines[1].startswith("run 3/3  grpo-1 failed")
+
+
+def test_a_budget_of_tokens_tells_how_many_steps_there_will_be() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream, samples_every=0).training(10_000, max_tokens=100) as show:
+        show(report(1, num_tokens=20.0))
+        show(report(2, num_tokens=60.0))
+    assert [line.split("  ")[0] for line in stream.getvalue().splitlines()] == ["step 1/5", "step 2/4"]

@@ -186,6 +186,26 @@ def test_a_report_has_what_the_last_update_of_each_row_saw() -> None:
     assert (once.logp - once.logp_old)[last].abs().max() > 1e-4
 
 
+def test_a_budget_of_tokens_ends_after_the_step_that_spends_it() -> None:
+    whole = run(assembled(grpo, steps=6))
+    tokens = [int(report.metrics["num_tokens"]) for report in whole]
+    short = run(assembled(grpo, steps=6, max_tokens=tokens[2]))
+    assert [report.metrics["num_tokens"] for report in short] == tokens[:3]
+    just_more = run(assembled(grpo, steps=6, max_tokens=tokens[2] + 1))
+    assert len(just_more) == 4
+
+
+def test_under_a_budget_of_tokens_it_goes_on_from_its_state_the_same() -> None:
+    told = {"steps": 50, "max_tokens": 400}
+    whole = run(assembled(grpo, **told))
+    made = assembled(grpo, **told)
+    assert len(whole) > 2
+    first = next(train(made, first_progress(made.objective, made.warmup)))
+    rest = list(train(made, Progress(**first.state)))
+    assert [r.metrics["reward"] for r in rest] == [r.metrics["reward"] for r in whole[1:]]
+    assert list(train(made, Progress(**rest[-1].state))) == [], "what is spent stays spent"
+
+
 def test_a_critic_is_frozen_after_its_steps_and_the_policy_moves_on() -> None:
     made = assembled(ppo, warmup=Warmup(freeze_after=2), steps=4)
     actor, critic = made.learner.policy, made.learner.critic  # type: ignore[attr-defined]

@@ -61,3 +61,25 @@ def test_micro_batches_are_a_number_or_automatic() -> None:
     assert Plan(micro_batch_size=3).micro_batch_size == 3
     with pytest.raises(ConfigError, match=r"micro_batch_size is too small[\s\S]*0"):
         Plan(micro_batch_size=0)
+
+
+def test_a_budget_of_tokens_ends_the_run_and_its_schedules() -> None:
+    plan = Plan(steps=1000, schedule="linear", beta_schedule="linear", max_tokens=200)
+    assert [plan.over(1, tokens) for tokens in (199, 200, 230)] == [False, True, True]
+    assert [plan.lr_factor(0, tokens) for tokens in (0, 50, 150, 230)] == pytest.approx([1.0, 0.75, 0.25, 0.0])
+    assert plan.beta_factor(1, 50) == pytest.approx(0.75)
+    assert plan.lr_factor(900, 50) == pytest.approx(0.1), "the steps, where more of them is over"
+    assert Plan(steps=3).over(3, 0)
+    assert not Plan(steps=3).over(2, 10**9)
+
+
+def test_seconds_end_the_run_and_leave_the_schedules() -> None:
+    plan = Plan(steps=10, schedule="linear", max_seconds=2.0)
+    assert [plan.over(1, 0, seconds) for seconds in (1.9, 2.0)] == [False, True]
+    assert plan.lr_factor(5) == Plan(steps=10, schedule="linear").lr_factor(5)
+
+
+@pytest.mark.parametrize("told", [{"max_tokens": 0}, {"max_seconds": 0.0}, {"max_seconds": float("inf")}])
+def test_a_budget_is_above_nothing(told: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"train.max_\w+ is"):
+        Plan(**told)  # type: ignore[arg-type]

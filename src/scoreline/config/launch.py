@@ -75,7 +75,7 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     record.environment(describe_environment(run.model.device) | describe_engine(built.parts.engine))
     if built.policy.unaccelerated is not None:
         console.message(built.policy.unaccelerated)
-    progress, best, wall_s = first_progress(built.parts.objective, built.parts.warmup), -1.0, 0.0
+    progress, best, wall_s, trained_s = first_progress(built.parts.objective, built.parts.warmup), -1.0, 0.0, 0.0
     checkpoints.sweep()
     if not resume:
         checkpoints.clear()
@@ -83,13 +83,13 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     newest = checkpoints.newest()
     if newest is not None:
         state = checkpoints.restore(newest, built)
-        best, wall_s = state.pop("best"), state.pop("wall_s")
+        best, wall_s, trained_s = state.pop("best"), state.pop("wall_s"), state.pop("trained_s", 0.0)
         progress = Progress(**state)
         built.parts.engine.load(progress.step)
         built.jury.learned(progress.round)
         console.message(f"resuming {run.name} after step {progress.step}")
     record.rewind(-1 if newest is None else progress.step)
-    return Session(run, folder, built, console, record, checkpoints, progress, best, wall_s, started)
+    return Session(run, folder, built, console, record, checkpoints, progress, best, wall_s, started, trained_s)
 
 
 def claim(root: str, name: str, *, resume: bool, overwrite: bool) -> Path:

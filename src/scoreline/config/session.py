@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+import torch
+
 from scoreline.config.build import Built
 from scoreline.config.run import Run
 from scoreline.errors import RewardError, ScorelineError
@@ -43,13 +45,15 @@ class Session:
     best: float
     wall_s: float
     started: float
+    trained_s: float = 0.0
+    """Seconds that the steps took so far, those before a resume included."""
 
     def go(self) -> None:
         """Evaluate, train, evaluate; save on the way and when told to stop."""
         if self.progress.step == 0 and self.run.eval.before:
             self.evaluate(0, "before training")
-        steps, say = self.run.train.steps, self.console.message
-        showing = self.console.training(steps, done=self.progress.step)
+        plan, say = self.run.train, self.console.message
+        showing = self.console.training(plan.steps, done=self.progress.step, max_tokens=plan.max_tokens)
         with self.console.warnings(), stop_signals(say) as told, showing as show:
             try:
                 for event in timed(self.events()):
@@ -57,9 +61,12 @@ class Session:
                     if isinstance(event, Round):
                         self.round_over(event)
                         continue
+                    self.trained_s += event.metrics["time/step"]
                     self.record.report(event)
                     show(event)
                     self.between(event.step, told)
+                    if self.late():
+                        break
             except RewardError:  # before the update of its step: the weights are those of the step before
                 self.keep()
                 raise
@@ -68,7 +75,13 @@ class Session:
     def events(self) -> Iterator[Report | Round]:
         """The steps and the ends of rounds that are still to come."""
         run, built = self.run, self.built
+        if self.late():
+            return iter(())
         return iterate(built.parts, self.progress, run.rounds, run.reference, built.apprentice)
+
+    def late(self) -> bool:
+        """Whether the seconds are spent. Steps and tokens are the loop's own ends; it has no clock."""
+        return self.run.train.spent(0, self.trained_s) >= 1
 
     def round_over(self, end: Round) -> None:
         """Note what the judge learned, and save it."""
@@ -79,9 +92,10 @@ class Session:
 
     def between(self, step: int, told: list[int]) -> None:
         """Evaluation and checkpoint after a step, where they are due, and the end if a signal asked for it."""
-        last = step == self.run.train.steps
-        round_ends = due(step, self.run.train.steps // self.run.rounds.count)
-        if round_ends or due(step, self.run.eval.every):
+        plan = self.run.train
+        last = plan.over(step, self.progress.tokens, self.trained_s)
+        round_ends = due(step, plan.steps // self.run.rounds.count)
+        if last or round_ends or due(step, self.run.eval.every):
             self.evaluate(step, "after training" if last else f"at step {step}")
         if last or told or due(step, self.run.checkpoint.every):
             self.save(step)
@@ -106,7 +120,8 @@ class Session:
 
     def save(self, step: int, *, best: bool = False) -> None:
         """Write a checkpoint: weights, optimiser, and the state that makes a resumed run the same run."""
-        state = {**vars(self.progress), "best": self.best, "wall_s": self.elapsed()}
+        spent = {"wall_s": self.elapsed(), "trained_s": self.trained_s}
+        state = {**vars(self.progress), "best": self.best, **spent}
         self.checkpoints.save(step, self.built, state, best=best)
 
     def keep(self) -> None:
@@ -122,12 +137,15 @@ class Session:
 
     def write_summary(self) -> Path:
         """summary.json and report.html from what is on the disk."""
+        groups, device = self.built.learner.groups, self.built.learner.device
         self.record.summary(
             algorithm=self.run.algorithm,
             model=self.run.model.path,
             steps=self.progress.step,
             wall_s=self.elapsed(),
             tokens=self.progress.tokens,
+            parameters=sum(parameter.numel() for group in groups.values() for parameter in group),
+            peak_gpu_mb=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
         )
         return write_report(self.folder)
 

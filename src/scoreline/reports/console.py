@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -40,29 +41,30 @@ class Meter:
 
     description: str
     total: int
-    done: int
+    done: float
     start: float = field(default_factory=time.monotonic)
     note: str = ""
-    first: int = field(init=False)
+    first: float = field(init=False)
     """What was done before this meter started, as in a resumed run."""
 
     def __post_init__(self) -> None:
         self.first = self.done
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: float = 1) -> None:
         self.done += n
 
     def left(self) -> str:
         """`1:05 left`, at the mean speed so far."""
         elapsed = time.monotonic() - self.start
-        seconds = round(elapsed / max(self.done - self.first, 1) * max(self.total - self.done, 0))
+        worked = self.done - self.first
+        seconds = round(elapsed / (worked if worked > 0 else 1) * max(self.total - self.done, 0))
         minutes, seconds = divmod(seconds, 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02d}:{seconds:02d} left" if hours else f"{minutes}:{seconds:02d} left"
 
     def line(self) -> str:
         width = len(str(self.total))
-        parts = (f"{self.description} {self.done:>{width}}/{self.total}", self.note, self.left())
+        parts = (f"{self.description} {round(self.done):>{width}}/{self.total}", self.note, self.left())
         return "  ".join(part for part in parts if part)
 
 
@@ -127,12 +129,38 @@ class Console:
             yield advance
 
     @contextmanager
-    def training(self, steps: int, *, done: int = 0) -> Iterator[Callable[[Report], None]]:
-        """Shows each step's report: reward, KL, entropy and length, with the time that is left."""
+    def runs(self, total: int, *, done: int = 0) -> Iterator[Callable[..., None]]:
+        """Shows how many of several runs are over: `advance(share, ended="")`.
+
+        A terminal's bar moves with shares of runs; of each run that has `ended` a line says how.
+        """
+        meter = Meter("run", total, done)
+        over = Meter("run", total, done)
+        with self._task(meter) as task:
+
+            def advance(share: float, ended: str = "") -> None:
+                self._advance(meter, task, share, "")
+                if ended:
+                    over.advance()
+                    over.note = ended
+                    self._say(over.line())
+
+            yield advance
+
+    @contextmanager
+    def training(
+        self, steps: int, *, done: int = 0, max_tokens: int | None = None
+    ) -> Iterator[Callable[[Report], None]]:
+        """Shows each step's report: reward, KL, entropy and length, with the time that is left.
+
+        With `max_tokens` the number of steps is what it will be if they go on sampling as much as so far.
+        """
         meter = Meter("step", steps, done)
         with self._task(meter) as task:
 
             def show(report: Report) -> None:
+                if max_tokens is not None:
+                    meter.total = min(steps, math.ceil(report.step * max_tokens / report.metrics["num_tokens"]))
                 self._advance(meter, task, report.step - meter.done, _columns(report.metrics))
                 self._line(meter.line())
                 if self.samples_every > 0 and (report.step == 1 or report.step % self.samples_every == 0):
@@ -178,11 +206,11 @@ class Console:
             if self._open == 0:
                 self._progress.stop()
 
-    def _advance(self, meter: Meter, task: TaskID | None, n: int, note: str) -> None:
+    def _advance(self, meter: Meter, task: TaskID | None, n: float, note: str) -> None:
         meter.advance(n)
         meter.note = note
         if task is not None:
-            self._progress.update(task, completed=meter.done, note=note)
+            self._progress.update(task, completed=meter.done, total=meter.total, note=note)
 
     def _line(self, text: str) -> None:
         """A line of progress: the bar says the same on a terminal, so it goes to the log only."""

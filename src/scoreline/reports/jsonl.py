@@ -78,6 +78,20 @@ def read(path: Path) -> list[Row]:
     return [_row(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
+def last(path: Path, longest: int = 1 << 16) -> Row | None:
+    """The last whole row of a file that may be growing; None where there is none, or it is longer than `longest`."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - longest))
+        lines = file.read().decode("utf-8", "replace").split("\n")[:-1]
+    try:
+        row = json.loads(lines[-1]) if lines else None
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
 def _row(path: Path, number: int, line: str) -> Row:
     try:
         row = json.loads(line)

@@ -3,7 +3,7 @@
 | file | content |
 |---|---|
 | metrics.jsonl | one object a step: {"step": 7, "reward": 0.53, ...} |
-| evaluation.jsonl | one object an evaluation, with the intervals and some greedy answers |
+| evaluation.jsonl | one object an evaluation, with the intervals, right answers a question and some greedy answers |
 | rounds.jsonl | one object a round of iterative training, with what its judge learned |
 | completions/step-000010.jsonl | some rollouts of that step, with the rewards of their steps and their advantages |
 | completions/step-000010.safetensors | all columns of their batch (`trace.py`) |
@@ -68,7 +68,8 @@ class Record:
         """One line with accuracy, length and sample answers on held-out prompts."""
         samples = [_sample(rollout) for rollout in evaluation.samples]
         head = {"step": evaluation.step, "seconds": evaluation.seconds}
-        jsonl.append(self.folder / "evaluation.jsonl", head | _scores(evaluation) | {"samples": samples})
+        each = {"rights": list(evaluation.rights)} if evaluation.rights else {}
+        jsonl.append(self.folder / "evaluation.jsonl", head | _scores(evaluation) | each | {"samples": samples})
 
     def round(self, number: int, step: int, metrics: Metrics) -> None:
         """One line with what round `number`, from 1, taught its judge by `step`; a round done again replaces its line.
@@ -86,11 +87,22 @@ class Record:
         """Versions, device and whatever else tells one machine from another."""
         self._write("environment.json", facts)
 
-    def summary(self, *, algorithm: str, model: str, steps: int, wall_s: float, tokens: int) -> dict[str, Any]:
+    def summary(
+        self,
+        *,
+        algorithm: str,
+        model: str,
+        steps: int,
+        wall_s: float,
+        tokens: int,
+        parameters: int | None = None,
+        peak_gpu_mb: float | None = None,
+    ) -> dict[str, Any]:
         """Writes summary.json and returns it.
 
         `before` is the recorded evaluation of step 0, `after` the last one of a later step; null where there is none.
-        `rounds`, the metrics of the last round, is there only where there were rounds.
+        `rounds`, the metrics of the last round, is there only where there were rounds. `parameters` counts those that
+        learn.
         """
         evaluations = jsonl.read(self.folder / "evaluation.jsonl")
         before = [_scored(row) for row in evaluations if row["step"] == 0]
@@ -98,6 +110,8 @@ class Record:
         ends = {"before": before[-1] if before else None, "after": after[-1] if after else None}
         summary = {"algorithm": algorithm, "model": model, "steps": steps, "eval": ends}
         summary |= {"wall_s": round(wall_s, 3), "tokens": tokens, "peak_rss_mb": peak_rss_mb()}
+        more = {"peak_gpu_mb": peak_gpu_mb, "parameters": parameters}
+        summary |= {name: value for name, value in more.items() if value is not None}
         rounds = jsonl.read(self.folder / ROUNDS)
         summary |= {"rounds": rounds[-1]["metrics"]} if rounds else {}
         self._write("summary.json", summary)

@@ -40,6 +40,8 @@ class Evaluation:
     Where training is rewarded by something else than what says right, `judged` is the mean score that the training
     rewards give to the sampled answers, and `judge_accuracy` how often they order a right and a wrong answer to one
     question as they should. Judged scores that rise while accuracy does not are over-optimisation.
+
+    `rights` counts the right ones among the k sampled answers to each prompt, in the order of the prompts.
     """
 
     step: int
@@ -52,6 +54,7 @@ class Evaluation:
     seconds: float
     judged: float | None = None
     judge_accuracy: float | None = None
+    rights: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Evaluator:
             seconds=time.perf_counter() - started,
             judged=fmean(known) if (known := [score for score in judged if score is not None]) else None,
             judge_accuracy=ordered(judged, right) if judged else None,
+            rights=tuple(int(count) for count in right.sum(1)),
         )
 
     def right(self, rollout: Rollout) -> bool:

@@ -68,7 +68,8 @@ def iterate(
     """The loop's reports, and a `Round` at the end of each round; a plain run without a judge has none.
 
     All state is in `progress` and in what the parts save: a run that goes on from any step's or any round's state is
-    the run that never stopped.
+    the run that never stopped. Where the budget of tokens ends it inside a round there is nothing more to teach a judge
+    for.
     """
     length = parts.plan.steps // rounds.count
     for number in range(progress.round, rounds.count):
@@ -79,7 +80,8 @@ def iterate(
             if reference.every is not None and progress.step % reference.every == 0:
                 parts.learner.refresh(reference.mix)
             yield report
-        if rounds.count == 1 and judge is None:
+        plain = rounds.count == 1 and judge is None
+        if plain or progress.step < (number + 1) * length:
             return
         learned = {} if judge is None else judge.learn(number + 1)
         tokens = progress.tokens + int(learned.get("judge/tokens", 0))

@@ -30,20 +30,21 @@ class Parts:
 
 
 def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iterator[Report]:
-    """Sample, score, annotate, estimate, update; yield a report a step, up to step `until` (all of the plan's).
+    """Sample, score, annotate, estimate, update; yield a report a step, up to step `until` or the plan's end.
 
     Who watches, evaluates or saves does it between two steps. The generator holds no state but `progress`: started
     again with a checkpoint's, it goes on as if it had never stopped.
     """
     plan, objective, learner = parts.plan, parts.objective, parts.learner
     passes = objective.passes(plan.updates_per_step)
-    while progress.step < (plan.steps if until is None else until):
+    last = plan.steps if until is None else until
+    while progress.step < last and not plan.over(progress.step, progress.tokens):
         gathered = parts.collector.collect(progress.cursor)
         batch = collate(gathered.rollouts, device=learner.device, mask_truncated=plan.mask_truncated_completions)
         batch = objective.estimate(learner.annotate(batch, passes), progress.beta)
         facts: list[Metrics] = []
         for rows, mini in plan.updates(batch, objective.aggregate, seed=parts.seed, step=progress.step):
-            rate = plan.lr_factor(progress.updates + len(facts))
+            rate = plan.lr_factor(progress.updates + len(facts), progress.tokens)
             told = Update(progress.beta, rate, progress.holding, parts.warmup.frozen(progress.step))
             updated = learner.update(mini, told)
             batch = batch.noted(rows, logp=updated.logp, weights=mini.weights)

@@ -28,6 +28,10 @@ class Plan:
     speed, not the mathematics. "auto" takes as many tokens at once as are fast and fit. Either number is halved, and
     what failed is done again, when memory runs out. `optimizer` "adamw_8bit" keeps its moments in 8 bits, those of the
     critic too.
+
+    A run ends after `steps`, or before that after the step in which it has sampled `max_tokens` tokens or trained for
+    `max_seconds` (evaluations and loading not counted). Schedules follow the steps, or the share of `max_tokens` where
+    more of that is spent; never the seconds, which are others each time.
     """
 
     steps: int = 100
@@ -45,6 +49,8 @@ class Plan:
     max_grad_norm: float = 1.0
     max_bad_updates: int = 3
     mask_truncated_completions: bool = False
+    max_tokens: int | None = None
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "prompts_per_step", "num_generations", "num_iterations", "minibatches"):
@@ -52,6 +58,10 @@ class Plan:
         at_least(1, "max_bad_updates", self.max_bad_updates)
         if self.micro_batch_size != "auto":
             at_least(1, "micro_batch_size", self.micro_batch_size)
+        if self.max_tokens is not None:
+            at_least(1, "max_tokens", self.max_tokens)
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise ConfigError("train.max_seconds is a time.", got=self.max_seconds, accepted='above 0, or "none"')
         if self.minibatches > self.prompts_per_step:
             raise ConfigError(
                 "There are fewer groups in a step than minibatches.",
@@ -65,16 +75,27 @@ class Plan:
         """Optimiser updates that one batch of rollouts is used for."""
         return self.num_iterations * self.minibatches
 
-    def lr_factor(self, update: int) -> float:
-        """What multiplies the learning rates in update number `update`, counted from 0."""
+    def spent(self, tokens: int, seconds: float = 0.0) -> float:
+        """The share of the budget that is spent, the larger of tokens and seconds; 0 where there is none."""
+        shares = ((tokens, self.max_tokens), (seconds, self.max_seconds))
+        return max((used / limit for used, limit in shares if limit is not None), default=0.0)
+
+    def over(self, step: int, tokens: int, seconds: float = 0.0) -> bool:
+        """Whether the run ends after step number `step`, counted from 1."""
+        return step >= self.steps or self.spent(tokens, seconds) >= 1
+
+    def lr_factor(self, update: int, tokens: int = 0) -> float:
+        """What multiplies the learning rates in update number `update`, counted from 0, of a step that begins when
+        `tokens` are sampled.
+        """
         if update < self.warmup_updates:
             return (update + 1) / self.warmup_updates
         total = self.steps * self.updates_per_step - self.warmup_updates
-        return decay(self.schedule, (update - self.warmup_updates) / max(total, 1))
+        return decay(self.schedule, max((update - self.warmup_updates) / max(total, 1), min(self.spent(tokens), 1.0)))
 
-    def beta_factor(self, step: int) -> float:
-        """What multiplies beta in step number `step`, counted from 0."""
-        return decay(self.beta_schedule, step / self.steps)
+    def beta_factor(self, step: int, tokens: int = 0) -> float:
+        """What multiplies beta in step number `step`, counted from 0, that begins when `tokens` are sampled."""
+        return decay(self.beta_schedule, max(step / self.steps, min(self.spent(tokens), 1.0)))
 
     def updates(
         self, batch: Batch, aggregate: Aggregate, *, seed: int, step: int, groups: int | None = None

@@ -62,25 +62,26 @@ def advance(
     """The state after a step. Stops the run when too many updates in a row were not finite."""
     step = progress.step + 1
     learned = metrics.get("value/explained_variance", math.nan) >= warmup.explained_variance
+    tokens = progress.tokens + gathered.sampled_tokens
     return Progress(
         step=step,
         updates=progress.updates + len(facts),
         cursor=gathered.cursor,
-        tokens=progress.tokens + gathered.sampled_tokens,
-        beta=next_beta(progress, plan, objective, metrics),
+        tokens=tokens,
+        beta=next_beta(progress, plan, objective, metrics, tokens),
         bad_updates=skipped_in_a_row(progress.bad_updates, facts, plan.max_bad_updates),
         holding=progress.holding and step < warmup.steps and not learned,
         round=progress.round,
     )
 
 
-def next_beta(progress: Progress, plan: Plan, objective: Objective, facts: Metrics) -> float | None:
-    """Beta of the next step: adapted to the measured KL, or on its schedule."""
+def next_beta(progress: Progress, plan: Plan, objective: Objective, facts: Metrics, tokens: int) -> float | None:
+    """Beta of the next step: adapted to the measured KL, or on its schedule. `tokens` are sampled until then."""
     kl = objective.kl
     if kl is None or progress.beta is None:
         return None
     if kl.adapt is None:
-        return kl.beta * plan.beta_factor(progress.step + 1)
+        return kl.beta * plan.beta_factor(progress.step + 1, tokens)
     measured = facts.get("kl", math.nan)
     answers = plan.prompts_per_step * plan.num_generations
     return progress.beta if math.isnan(measured) else kl.adapt.next(progress.beta, measured, answers)
