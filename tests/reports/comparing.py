@@ -55,9 +55,11 @@ def claim(
     return about | {"difference": taken(values), "verdict": verdict, "why": "", **more}
 
 
-def comparison(*, seeds: int = 5, arms: dict[str, Any] = ARMS) -> dict[str, Any]:
-    """A comparison of these arms, whole."""
+def comparison(*, seeds: int = 5, arms: dict[str, Any] = ARMS, curves: bool = False) -> dict[str, Any]:
+    """A comparison of these arms; drawings take the most time, so its curves come when they are asked for."""
     made = {name: _arm(name, *about, seeds) for name, about in arms.items()}
+    if not curves:
+        made = {name: arm | {"curves": {}} for name, arm in made.items()}
     first, *others = made
     measures = ("final", "area", "length", "kl", "seconds_per_step")
     pairs = [

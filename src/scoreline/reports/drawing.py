@@ -30,7 +30,7 @@ COLOURS = {
     "plum": "#8a4f8f",
     "slate": "#8794a3",
     "red": "#b3403a",
-    "teal": "#177e89",
+    "teal": "#146f79",
     "olive": "#6f6a14",
 }
 """The palette, by the name of its CSS variable."""

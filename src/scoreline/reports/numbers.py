@@ -29,7 +29,7 @@ _COLUMNS = {
 def numbers(history: History) -> Table | None:
     """The table, or None for a run without a step."""
     rows = [history.metrics[i] for i in _spread(len(history.metrics))]
-    names = [name for name in _COLUMNS if any(_known(row.get(name)) for row in rows)]
+    names = [name for name in _COLUMNS if any(isinstance(row.get(name), (int, float)) for row in rows)]
     if not names:
         return None
     cells = [
@@ -48,8 +48,4 @@ def _spread(count: int) -> list[int]:
 
 def _cell(row: Row, name: str) -> Cell:
     value = row.get(name)
-    return Cell(figure(value), value=float(value)) if _known(value) else Cell("–")
-
-
-def _known(value: object) -> bool:
-    return isinstance(value, (int, float))
+    return Cell(figure(value), value=float(value)) if isinstance(value, (int, float)) else Cell("–")

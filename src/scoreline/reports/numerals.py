@@ -31,12 +31,16 @@ def signed(value: float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Three digits that count, whatever the size: 0.931, 12.4, 1,234, 2.1e−05; a dash for what was not measured."""
+    """About three digits that count, whatever the size: 0.931, 12.4, 1,234, 2.1e−05; a dash for what is not known."""
     if value is None or not math.isfinite(value):
         return "–"
-    if value and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.1e}".replace("-", "−")
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    size = abs(value)
+    if 100 <= size < 1e6:
+        text = f"{value:,.0f}"
+    elif 0.01 <= size < 1:
+        text = f"{round(value, 3):g}"
+    else:
+        text = f"{value:.3g}" if 1 <= size < 100 else f"{value:.2g}"
     return text.replace("-", "−")
 
 

@@ -54,4 +54,4 @@ def _left(history: History, step: int, planned: int) -> float | None:
     tokens, most = history.metrics[-1].get("num_tokens"), history.config.get("train", {}).get("max_tokens")
     if tokens and most and step:
         steps = min(steps, math.ceil((most - tokens) / (tokens / step)))
-    return max(0.0, steps * median(times))
+    return max(0.0, float(steps * median(times)))

@@ -24,7 +24,7 @@ def follow(folder: Path, every: float = 5.0, *, wait: Callable[[float], None] = 
     While the run goes on the page has a browser read it again. The last one, written in any case, has not. Raises
     `CheckpointError` if the folder is no run.
     """
-    seen: Stamps = ()
+    seen: Stamps | None = None
     try:
         while True:
             started, now = time.monotonic(), _stamps(folder)
