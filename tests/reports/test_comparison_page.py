@@ -51,8 +51,8 @@ def test_everything_is_on_the_page() -> None:
 @pytest.mark.parametrize(
     ("differences", "sentence"),
     [
-        ([0.1, 0.12, 0.14], "At 200,000 sampled tokens, GRPO ended above REINFORCE by 0.12 [0.07 – 0.17]."),
-        ([-0.1, -0.12, -0.14], "At 200,000 sampled tokens, GRPO ended below REINFORCE by 0.12 [0.07 – 0.17]."),
+        ([0.1, 0.12, 0.14], "At 200,000 sampled tokens, GRPO ended above REINFORCE by 0.120 [0.070 – 0.170]."),
+        ([-0.1, -0.12, -0.14], "At 200,000 sampled tokens, GRPO ended below REINFORCE by 0.120 [0.070 – 0.170]."),
         (
             [0.1, -0.1, 0.05],
             "At 200,000 sampled tokens, no clear difference in final accuracy between REINFORCE and GRPO.",
@@ -83,8 +83,8 @@ def test_the_headline_orders_the_arms_and_names_those_without_a_clear_difference
     found["pairs"] = [pair(name, "naive", "final", [by + d for d in spread]) for name, by in sides.items()]
     sentence = re.sub(r" \[[^]]*\]", "", headline(found))
     assert sentence == (
-        "At 200,000 sampled tokens, GRPO ended above REINFORCE by 0.2, RLOO by 0.15 and 2 more; GRPO, "
-        "learning rate x 10 ended below it by 0.3; for Actor and critic and Dr. GRPO the difference is not clear."
+        "At 200,000 sampled tokens, GRPO ended above REINFORCE by 0.200, RLOO by 0.150 and 2 more; GRPO, "
+        "learning rate x 10 ended below it by 0.300; for Actor and critic and Dr. GRPO the difference is not clear."
     )
 
 

@@ -30,23 +30,26 @@ def signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
-def figure(value: float | None) -> str:
-    """About three digits that count, whatever the size: 0.931, 12.4, 1,234, 2.1e−05; a dash for what is not known."""
+def figure(value: float | None, like: float | None = None) -> str:
+    """About three digits that count: 0.931, 12.4, 1,234, 2.1e−05; a dash for what is not known.
+
+    With `like`, as many decimals as a number of that size has, so that several stand under one another: 0.790.
+    """
     if value is None or not math.isfinite(value):
         return "–"
-    size = abs(value)
-    if 100 <= size < 1e6:
-        text = f"{value:,.0f}"
-    elif 0.01 <= size < 1:
-        text = f"{round(value, 3):g}"
-    else:
-        text = f"{value:.3g}" if 1 <= size < 100 else f"{value:.2g}"
-    return text.replace("-", "−")
+    size = abs(value if like is None else like)
+    text = f"{value:,.{_decimals(size)}f}" if 0.01 <= size < 1e6 else f"{value:.2g}"
+    short = text.rstrip("0").rstrip(".") if like is None and "." in text and "e" not in text else text
+    return short.replace("-", "−")
 
 
-def signed_figure(value: float | None) -> str:
+def _decimals(size: float) -> int:
+    return 3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0
+
+
+def signed_figure(value: float | None, like: float | None = None) -> str:
     """The same with its sign, as a difference is written: +0.12, −3.4."""
-    text = figure(value)
+    text = figure(value, like)
     return text if value is None or not value or text.startswith(("−", "–")) else f"+{text}"
 
 

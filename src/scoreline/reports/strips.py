@@ -34,9 +34,14 @@ class Strip:
     mean: Known
     low: Known
     high: Known
-    zero: Known
+    zero: float
     band: tuple[float, float] | None = None
     tone: str = ""
+
+    @property
+    def zero_apart(self) -> bool:
+        """Whether a 0 can be written between the numbers at the ends."""
+        return 20 < self.zero < 80
 
 
 def ruler(values: Iterable[Known]) -> Ruler:

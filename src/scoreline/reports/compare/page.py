@@ -11,7 +11,7 @@ from scoreline.errors import CheckpointError
 from scoreline.reports import jsonl
 from scoreline.reports.compare.shown.claims import judgements
 from scoreline.reports.compare.shown.forest import forests
-from scoreline.reports.compare.shown.grids import LinkTo, arms_table, runs_table, settings_table
+from scoreline.reports.compare.shown.grids import LinkTo, arms_table, failures, runs_table, settings_table
 from scoreline.reports.compare.shown.naming import Comparison, meanings, title
 from scoreline.reports.compare.shown.pictures import MAIN, Stroke, draw_arms, stroke
 from scoreline.reports.compare.shown.sentences import facts, headline
@@ -86,6 +86,7 @@ def render_comparison(comparison: Comparison, link: LinkTo = lambda run: "") -> 
         more_forests=grown[OPEN:],
         settings=settings_table(comparison),
         runs=runs_table(comparison, link),
+        failures=failures(comparison),
         environment=comparison.get("environment") or {},
     )
 

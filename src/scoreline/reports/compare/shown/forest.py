@@ -58,7 +58,7 @@ def _forest(measure: str, pairs: Sequence[Mapping[str, Any]], names: Mapping[str
 
 def branch(arm: str, against: str, difference: Measured, scale: Ruler, margin: float = 0.0) -> Branch:
     """A difference on a scale."""
-    number, spread = signed_figure(difference.mean), difference.interval(sign=True)
+    number, spread = difference.number(sign=True), difference.interval(sign=True)
     label = f"{arm} minus {against}: {number} {spread or 'no interval'}, {difference.seeds} seeds"
     drawn = strip(scale, label, difference.values, difference.spread, margin=margin)
     return Branch(arm, against, drawn, number, spread, difference.seeds)

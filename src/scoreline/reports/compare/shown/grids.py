@@ -8,7 +8,6 @@ from typing import Any
 
 from scoreline.reports.compare.shown.measured import Measured, known, measured
 from scoreline.reports.compare.shown.naming import Comparison, in_order, name_of, title
-from scoreline.reports.numerals import figure
 from scoreline.reports.tables import Cell, Column, Table
 
 LinkTo = Callable[[str], str]
@@ -24,16 +23,15 @@ def arms_table(comparison: Comparison) -> Table | None:
     names = in_order(name for measures in taken for name, value in measures.items() if value.mean is not None)
     if not names:
         return None
-    best = {name: _best(name, [measures.get(name) for measures in taken]) for name in names}
-    rows = [
-        [Cell(title(arm), _algorithm(arm), float(i)), *(_measure(measures.get(name), best[name]) for name in names)]
-        for i, (arm, measures) in enumerate(zip(arms, taken, strict=True))
-    ]
+    columns = {name: [measures.get(name) for measures in taken] for name in names}
+    cells = [[_measure(value, _best(name, each), _size(each)) for value in each] for name, each in columns.items()]
+    heads = [Cell(title(arm), _algorithm(arm), float(place)) for place, arm in enumerate(arms)]
+    rows = [[head, *row] for head, *row in zip(heads, *cells, strict=True)]
     caption = (
         "Mean over the seeds, and its 95 % interval. The best mean of a column is blue; that alone proves nothing."
     )
-    columns = [Column("arm"), *(Column(name_of(name).title, name_of(name).note) for name in names)]
-    return Table("arms", caption, columns, rows)
+    named = [Column("arm"), *(Column(name_of(name).title, name_of(name).note) for name in names)]
+    return Table("arms", caption, named, rows)
 
 
 def _algorithm(arm: Arm) -> str:
@@ -51,11 +49,16 @@ def _best(measure: str, values: Sequence[Measured | None]) -> float | None:
     return max(means) if better == "more" else min(means)
 
 
-def _measure(value: Measured | None, best: float | None) -> Cell:
+def _measure(value: Measured | None, best: float | None, like: float) -> Cell:
     if value is None or value.mean is None:
         return Cell("–")
     mark = "best" if best is not None and value.mean == best else ""
-    return Cell(figure(value.mean), value.interval().strip("[]"), value.mean, mark)
+    return Cell(value.number(like=like), value.interval(like=like).strip("[]"), value.mean, mark)
+
+
+def _size(values: Sequence[Measured | None]) -> float:
+    """Of the largest mean of a column: all its numbers have as many decimals."""
+    return max(abs(value.mean) for value in values if value is not None and value.mean is not None)
 
 
 def settings_table(comparison: Comparison) -> Table | None:
@@ -80,22 +83,30 @@ def _setting(value: Any) -> Cell:
 
 
 def runs_table(comparison: Comparison, link: LinkTo) -> Table | None:
-    """One row a run; one that failed says why."""
-    runs = [(arm, run) for arm in comparison["arms"] for run in arm.get("runs") or ()]
-    if not runs:
-        return None
+    """One row a run; the name of one that failed is marked."""
+    rows = [_run(place, arm, run, link) for place, (arm, run) in enumerate(_runs(comparison))]
     columns = [Column("run"), Column("seed"), Column("steps"), Column("sampled tokens"), Column("seconds")]
-    failed = any(run.get("failed") for _, run in runs)
-    rows = [_run(i, arm, run, link)[: None if failed else 5] for i, (arm, run) in enumerate(runs)]
-    caption = "Each leads to the run's own report, where it has one."
-    return Table("runs", caption, [*columns, *([Column("failed")] if failed else [])], rows)
+    return Table("runs", "Each leads to the run's own report, where it has one.", columns, rows) if rows else None
+
+
+def failures(comparison: Comparison) -> list[tuple[str, str]]:
+    """Which runs failed, and why."""
+    return [
+        (f"{title(arm)}, seed {run.get('seed', '?')}", str(run["failed"]))
+        for arm, run in _runs(comparison)
+        if run.get("failed")
+    ]
+
+
+def _runs(comparison: Comparison) -> list[tuple[Arm, Mapping[str, Any]]]:
+    return [(arm, run) for arm in comparison["arms"] for run in arm.get("runs") or ()]
 
 
 def _run(place: int, arm: Arm, run: Mapping[str, Any], link: LinkTo) -> list[Cell]:
     counts = [known(run.get(name)) for name in ("seed", "steps", "tokens", "seconds")]
-    folder = str(run.get("folder") or "")
+    folder, failed = str(run.get("folder") or ""), bool(run.get("failed"))
+    small = ", ".join(words for words in (folder, "failed" if failed else "") if words)
     return [
-        Cell(title(arm), folder, float(place), link=link(folder) if folder else ""),
+        Cell(title(arm), small, float(place), "failed" if failed else "", link(folder) if folder else ""),
         *(Cell("–" if count is None else f"{count:,.0f}", value=count) for count in counts),
-        Cell(str(run["failed"]), value="failed", mark="failed words") if run.get("failed") else Cell(""),
     ]

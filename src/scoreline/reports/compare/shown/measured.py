@@ -34,13 +34,21 @@ class Measured:
     def spread(self) -> tuple[Known, Known, Known]:
         return self.mean, self.low, self.high
 
-    def interval(self, *, sign: bool = False) -> str:
-        """`[0.41 – 0.52]`, or `[−0.02, +0.31]` for a difference; nothing where there is no interval."""
+    def number(self, *, sign: bool = False, like: Known = None) -> str:
+        """The mean, with as many decimals as its interval has; or as a number `like` that."""
+        return (signed_figure if sign else figure)(self.mean, like or self._size)
+
+    def interval(self, *, sign: bool = False, like: Known = None) -> str:
+        """`[0.410 – 0.520]`, or `[−0.020, +0.310]` for a difference; nothing where there is no interval."""
         if self.low is None or self.high is None:
             return ""
-        if sign:
-            return f"[{signed_figure(self.low)}, {signed_figure(self.high)}]"
-        return f"[{figure(self.low)} – {figure(self.high)}]"
+        write, dash = (signed_figure, ", ") if sign else (figure, " – ")
+        return f"[{dash.join(write(end, like or self._size) for end in (self.low, self.high))}]"
+
+    @property
+    def _size(self) -> Known:
+        """Of its largest number."""
+        return max((abs(end) for end in self.spread if end is not None), default=None)
 
     @property
     def side(self) -> Literal[-1, 0, 1]:

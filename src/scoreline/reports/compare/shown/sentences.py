@@ -9,7 +9,6 @@ from typing import Any
 from scoreline.reports.compare.shown.claims import VERDICTS
 from scoreline.reports.compare.shown.measured import Measured, known, measured
 from scoreline.reports.compare.shown.naming import Comparison, joined, title, titles
-from scoreline.reports.numerals import figure
 
 Piece = tuple[str, str]
 
@@ -62,15 +61,17 @@ def _clause(
 
 
 def _size(kind: str, difference: Measured) -> list[Piece]:
-    ends = sorted(abs(end) for end in (difference.low, difference.high) if end is not None)
-    return [(kind, figure(abs(difference.mean or 0))), ("range", f"[{figure(ends[0])} – {figure(ends[-1])}]")]
+    """How far apart, whichever is above."""
+    low, high = sorted(abs(end) for end in (difference.low or 0.0, difference.high or 0.0))
+    apart = Measured(abs(difference.mean or 0.0), low, high, difference.values)
+    return [(kind, apart.number()), ("range", apart.interval())]
 
 
 def _level(final: Measured) -> list[Piece]:
     if final.mean is None:
         return [("words", "has no evaluation.")]
     spread = [("range", final.interval())] if final.low is not None else []
-    return [("words", "ended at"), ("after", figure(final.mean)), *spread, ("words", ".")]
+    return [("words", "ended at"), ("after", final.number()), *spread, ("words", ".")]
 
 
 def _run_on(clauses: Sequence[list[Piece]]) -> list[Piece]:
