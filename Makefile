@@ -7,7 +7,7 @@ SPEED ?= docs/results/speed
 THREADS ?= 2
 VLLM ?= $(wildcard .vllm/bin/python)
 
-.PHONY: quickstart test lint learn real test-vllm oracles bench speed speed-page table study clean
+.PHONY: quickstart test lint learn real test-vllm oracles bench speed speed-page table study ladder ladder-smoke clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +68,12 @@ table: $(VENV)/ready   ## the README's table: the quickstart with seeds 0, 1, 2
 study: $(VENV)/ready   ## outcome against process supervision, fixed against learning judge; about forty minutes
 	$(BIN)/python benchmarks/process_supervision.py
 	$(BIN)/python benchmarks/iterative.py
+
+ladder: $(VENV)/ready   ## every mechanism's claims put to the test, docs/ladder.md; EXPERIMENT=clip makes one of them
+	$(BIN)/python benchmarks/ladder.py $(EXPERIMENT)
+
+ladder-smoke: $(VENV)/ready   ## the same experiments, too small to say anything: they run
+	$(BIN)/python benchmarks/ladder.py --smoke
 
 .bench/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .bench

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from scoreline.reports.history import History
 from scoreline.reports.numerals import lasting
@@ -38,7 +40,7 @@ def standing(history: History) -> Standing:
     """
     step = int(history.metrics[-1]["step"]) if history.metrics else 0
     train = history.config.get("train", {})
-    planned, budget = int(train.get("steps") or 0), bool(train.get("max_tokens") or train.get("max_seconds"))
+    planned, budget = int(train.get("steps") or 0), any(_amount(train, key) for key in ("max_tokens", "max_seconds"))
     reached = int(history.summary.get("steps") or 0)
     ended = bool(history.summary) and reached >= step and (budget or reached >= planned)
     return Standing(step, planned, _left(history, step, planned), ended)
@@ -47,11 +49,17 @@ def standing(history: History) -> Standing:
 def _left(history: History, step: int, planned: int) -> float | None:
     """Seconds to the last step, or until the tokens are spent if that comes first, at the speed of the last steps."""
     rows = history.metrics[-RECENT:]
-    times = [row["time/step"] for row in rows if isinstance(row.get("time/step"), (int, float))]
+    times = [float(row["time/step"]) for row in rows if isinstance(row.get("time/step"), (int, float))]
     if not times or not planned:
         return None
     steps = float(planned - step)
-    tokens, most = history.metrics[-1].get("num_tokens"), history.config.get("train", {}).get("max_tokens")
+    tokens, most = history.metrics[-1].get("num_tokens"), _amount(history.config.get("train", {}), "max_tokens")
     if tokens and most and step:
         steps = min(steps, math.ceil((most - tokens) / (tokens / step)))
-    return max(0.0, float(steps * median(times)))
+    return max(0.0, steps * median(times))
+
+
+def _amount(table: Mapping[str, Any], key: str) -> float | None:
+    """A number of the recipe; what it leaves out is written "none"."""
+    value = table.get(key)
+    return float(value) if isinstance(value, (int, float)) else None
