@@ -195,7 +195,7 @@ class Console:
         if not self.live:
             yield None
             return
-        task = self._progress.add_task(meter.description, total=meter.total, completed=meter.done, note="")
+        task = self._progress.add_task(meter.description, total=meter.total, completed=int(meter.done), note="")
         self._open += 1
         self._progress.start()
         try:

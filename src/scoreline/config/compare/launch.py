@@ -190,7 +190,7 @@ def _share(trial: Trial) -> float:
     plan: Plan = trial.run.train
     if row is None:
         return 0.0
-    return min(max(row["step"] / plan.steps, plan.spent(int(row.get("num_tokens") or 0))), 1.0)
+    return min(max(float(row["step"]) / plan.steps, plan.spent(int(row.get("num_tokens") or 0))), 1.0)
 
 
 def _line(ended: Ended) -> str:

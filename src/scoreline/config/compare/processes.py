@@ -17,12 +17,12 @@ from scoreline.config.compare.trials import Trial
 from scoreline.config.dump import dump
 from scoreline.reports import jsonl
 from scoreline.reports.compare.arms import PROBE
-from scoreline.reports.plaintext import clipped, visible
+from scoreline.reports.plaintext import visible
 
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 """How a process ends that was told to stop: with a checkpoint, or before it could take notice."""
 
-LAST_LINES = 4
+LAST_LINES, LONGEST = 4, 500
 SOON = 0.2
 """Seconds between two looks at the processes."""
 
@@ -144,4 +144,5 @@ def last_lines(log: Path) -> str:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
         text = file.read().decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return clipped(visible(" / ".join(lines[-LAST_LINES:])), 500) or "it said nothing"
+    said = visible(" / ".join(lines[-LAST_LINES:]))
+    return f"... {said[-LONGEST:]}" if len(said) > LONGEST else said or "it said nothing"

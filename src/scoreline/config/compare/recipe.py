@@ -62,8 +62,8 @@ class Comparison:
 
     An arm's recipe is `recipe`, its own files, `set`, its own `set`, from the general to the special. Files are told
     from the comparison's own, everything inside them from where the command runs. `allow` names settings that may
-    differ although they decide what is measured. `probe` is measured of every run that has ended. `jobs` runs go on at a time, each on `threads` threads; left out, as
-    many as there are cores for, on a GPU one.
+    differ although they decide what is measured. `probe` is measured of every run that has ended. `jobs` runs go on at
+    a time, each on `threads` threads; left out, as many as there are cores for, on a GPU one.
     """
 
     name: str = ""
@@ -145,9 +145,9 @@ def checked(comparison: Comparison) -> Comparison:
     if len(names) < 2 or len({*names}) < len(names):
         raise _nothing(f"arms {', '.join(names)}" if names else "no arms")
     for claim in comparison.claim:
-        for place, name, known in (("arm", claim.arm, names), ("against", claim.against, [*names, START])):
-            if name is not None and name not in known:
-                got = f"{place} = {name!r} in {claim.text!r}"
+        for place, said, known in (("arm", claim.arm, names), ("against", claim.against, [*names, START])):
+            if said is not None and said not in known:
+                got = f"{place} = {said!r} in {claim.text!r}"
                 raise ConfigError("A claim is about arms of its comparison.", got=got, accepted=", ".join(known))
     return comparison
 

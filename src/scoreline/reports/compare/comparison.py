@@ -151,7 +151,7 @@ def _arm(folder: Path, arm: Arm, values: Values) -> dict[str, Any]:
 
 def _formula(arm: Arm) -> str:
     """The formulas of the objective's parts, one after the other."""
-    parts = next((h.objective.get("parts", []) for h in arm.histories()), [])
+    parts: list[Any] = next((h.objective.get("parts", []) for h in arm.histories()), [])
     return ";  ".join(dict.fromkeys(str(part["formula"]) for part in parts if part.get("formula")))
 
 

@@ -66,7 +66,7 @@ def level(curve: Curve, end: float | None = None) -> float:
     """The value at `end`; without it the last one."""
     if end is None:
         return curve[-1][1]
-    return float(np.interp(end, *zip(*curve, strict=True)))
+    return float(np.interp(end, *_axes(curve)))
 
 
 def height(curve: Curve, end: float) -> float | None:
@@ -75,7 +75,7 @@ def height(curve: Curve, end: float) -> float | None:
     if end <= start:
         return None
     inside = [point for point in curve if point[0] < end] + [(end, level(curve, end))]
-    x, y = zip(*inside, strict=True)
+    x, y = _axes(inside)
     return float(np.trapezoid(y, x) / (end - start))
 
 
@@ -90,13 +90,17 @@ def band(each: Sequence[Curve]) -> list[list[float | int | None]]:
     """[x, mean, low, high, n] on a grid that ends where the shortest curve does; low and high are the bootstrap's."""
     start, end = max(curve[0][0] for curve in each), min(curve[-1][0] for curve in each)
     grid = np.linspace(start, end, POINTS) if end > start else np.array([start])
-    values = np.array([np.interp(grid, *zip(*curve, strict=True)) for curve in each])
+    values = np.array([np.interp(grid, *_axes(curve)) for curve in each])
     mean, n = values.mean(0), len(each)
     low, high = bootstrap(values) if n > 1 else (None, None)
     return [
         [float(x), float(mean[i]), None if low is None else float(low[i]), None if high is None else float(high[i]), n]
         for i, x in enumerate(grid)
     ]
+
+
+def _axes(curve: Curve) -> tuple[list[float], list[float]]:
+    return [x for x, _ in curve], [y for _, y in curve]
 
 
 def _curve(rows: Sequence[Row], column: str, cost: Mapping[int, float]) -> Curve:

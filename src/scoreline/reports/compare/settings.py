@@ -44,7 +44,9 @@ def differing(configs: Mapping[str, Config], aside: Sequence[str] = ASIDE) -> li
     """The settings that are not the same in all arms; null where an arm does not have one."""
     each = {arm: flat(config) for arm, config in configs.items()}
     keys = dict.fromkeys(key for values in each.values() for key in values if key not in aside)
-    rows = [{"key": key, "values": {arm: values.get(key) for arm, values in each.items()}} for key in keys]
+    rows: list[dict[str, Any]] = [
+        {"key": key, "values": {arm: values.get(key) for arm, values in each.items()}} for key in keys
+    ]
     return [row for row in rows if len({repr(value) for value in row["values"].values()}) > 1]
 
 
