@@ -32,13 +32,14 @@ def end(record: Record, steps: int) -> None:
 def test_a_run_that_is_not_finished_says_how_far_it_is(tmp_path: Path) -> None:
     begun(tmp_path, 12, **{"time/step": 2.5})
     found = standing(read_history(tmp_path))
-    assert (found.step, found.planned, found.seconds, found.ended) == (12, 60, 120.0, False)
+    assert (found.done, found.seconds, found.ended) == ("step 12 of 60", 120.0, False)
     assert "Not finished: step 12 of 60, about 2 min left." in write_report(tmp_path).read_text()
 
 
 def test_a_budget_of_tokens_ends_a_run_before_its_last_step(tmp_path: Path) -> None:
     record = begun(tmp_path, 10, PLANNED + "max_tokens = 1500\n", **{"num_tokens": 1000.0, "time/step": 2.0})
-    assert standing(read_history(tmp_path)).seconds == 10.0
+    found = standing(read_history(tmp_path))
+    assert found.words(followed=True) == "In progress: step 10, 1,000 of 1,500 tokens, about 10 s left."
     end(record, 10)
     assert standing(read_history(tmp_path)).ended
 

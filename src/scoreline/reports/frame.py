@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoreline.reports.answers import shown
-from scoreline.reports.numerals import figure, interval, number, signed_figure
+from scoreline.reports.numerals import brief, figure, interval, number, signed_figure
 from scoreline.reports.plaintext import spoken, visible
 
 Pieces = Sequence[tuple[str, str]]
@@ -51,9 +51,19 @@ def _pages() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    numbers = {"number": number, "interval": interval, "figure": figure, "signed_figure": signed_figure}
+    numbers = {
+        "brief": _brief,
+        "number": number,
+        "interval": interval,
+        "figure": figure,
+        "signed_figure": signed_figure,
+    }
     pages.filters |= numbers | {"shown": _shown, "visible": _visible}
     return pages
+
+
+def _brief(value: float | None) -> str:
+    return "–" if value is None else brief(value)
 
 
 def _shown(content: Any) -> str:

@@ -17,10 +17,9 @@ RECENT = 20
 
 @dataclass(frozen=True)
 class Standing:
-    """`step` of `planned` (0: not known) are done; `seconds` more of training are to be expected (None: not known)."""
+    """`done` says how far it is: `step 12 of 60`; `seconds` more of training are to be expected (None: not known)."""
 
-    step: int
-    planned: int
+    done: str
     seconds: float | None
     ended: bool
 
@@ -28,9 +27,8 @@ class Standing:
         """`In progress: step 12 of 60, about 2 min left.` while it is `followed`; nothing for a run that has ended."""
         if self.ended:
             return ""
-        done = f"step {self.step:,} of {self.planned:,}" if self.planned else f"step {self.step:,}"
         left = f", about {lasting(self.seconds)} left" if self.seconds else ""
-        return f"{'In progress' if followed else 'Not finished'}: {done}{left}."
+        return f"{'In progress' if followed else 'Not finished'}: {self.done}{left}."
 
 
 def standing(history: History) -> Standing:
@@ -43,7 +41,21 @@ def standing(history: History) -> Standing:
     planned, budget = int(train.get("steps") or 0), any(_amount(train, key) for key in ("max_tokens", "max_seconds"))
     reached = int(history.summary.get("steps") or 0)
     ended = bool(history.summary) and reached >= step and (budget or reached >= planned)
-    return Standing(step, planned, _left(history, step, planned), ended)
+    return Standing(_done(history, step, planned), _left(history, step, planned), ended)
+
+
+def _done(history: History, step: int, planned: int) -> str:
+    """In tokens where they are the budget: nobody expects such a run to come to its last step."""
+    tokens, most = _tokens(history)
+    if tokens is not None and most is not None:
+        return f"step {step:,}, {tokens:,.0f} of {most:,.0f} tokens"
+    return f"step {step:,} of {planned:,}" if planned else f"step {step:,}"
+
+
+def _tokens(history: History) -> tuple[float | None, float | None]:
+    """What was sampled, and what may be."""
+    last = history.metrics[-1] if history.metrics else {}
+    return last.get("num_tokens"), _amount(history.config.get("train", {}), "max_tokens")
 
 
 def _left(history: History, step: int, planned: int) -> float | None:
@@ -53,7 +65,7 @@ def _left(history: History, step: int, planned: int) -> float | None:
     if not times or not planned:
         return None
     steps = float(planned - step)
-    tokens, most = history.metrics[-1].get("num_tokens"), _amount(history.config.get("train", {}), "max_tokens")
+    tokens, most = _tokens(history)
     if tokens and most and step:
         steps = min(steps, math.ceil((most - tokens) / (tokens / step)))
     return max(0.0, steps * median(times))
