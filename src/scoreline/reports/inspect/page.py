@@ -14,7 +14,7 @@ from scoreline.reports.answers import Span, shown
 from scoreline.reports.inspect.table import Column, compared, present, sum_of
 from scoreline.reports.inspect.view import Inspection, Sample, Telling, Token
 from scoreline.reports.inspect.words import short
-from scoreline.reports.numerals import brief
+from scoreline.reports.numerals import brief, number
 from scoreline.reports.plaintext import visible
 from scoreline.reports.tints import Scale
 
@@ -50,7 +50,7 @@ def render(found: Inspection, sample: int | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"shown": shown, "brief": _brief, "visible": _visible}
+    pages.filters |= {"shown": shown, "number": number, "brief": _brief, "visible": _visible}
     picked = _picked(found, sample)
     views = _views(found, picked)
     chosen = None if sample is None else found.samples[sample]
