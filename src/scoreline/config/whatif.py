@@ -135,10 +135,12 @@ def on_saved_rows(saved: Saved) -> tuple[Told, str]:
     same = torch.equal(was.batch.advantages, now.batch.advantages)
     if same and torch.equal(was.coefficients.weights, now.coefficients.weights):
         return now, "The run's own advantages and weights, computed again from these rows, are those it used, exactly."
-    differ = "weights" if same else "advantages and weights"
     off = float((was.batch.advantages - now.batch.advantages).abs().max())
-    said = f"Both sides are computed from the saved rows alone: the {differ} of the run's own are not those it used"
-    return now, f"{said} (advantages differ by at most {off:.2g})."
+    said = "are those it used" if same else f"differ from those it used by at most {off:.2g}"
+    return (
+        now,
+        f"Both sides are computed from the saved rows alone: the run's own advantages {said}; weights are those of these rows.",
+    )
 
 
 def told_anew(saved: Saved, name: str, objective: Objective, beta: float | None) -> Told:
