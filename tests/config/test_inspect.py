@@ -143,11 +143,18 @@ def test_some_rows_are_compared_with_the_same_rows(trained: Trained) -> None:
     found = what_if(run, Place(2), name="dapo")
     assert len(found.samples) == 4, "one whole group"
     assert found.notes[0].startswith("4 of the step's 16 answers were saved")
-    assert any("the run's own advantages are those it used; weights are those of these rows." in n for n in found.notes)
+    assert any(
+        "of the saved rows alone; the run's own advantages, computed again, are those it used" in n for n in found.notes
+    )
     weights = [token.told.weight for sample in found.samples for token in sample.tokens]
     assert sum(weights) == pytest.approx(1.0), "the four answers are all that there is"
     was = inspect(run, Place(2))
     assert sum(token.told.weight for sample in was.samples for token in sample.tokens) == pytest.approx(0.5)
+    same = what_if(run, Place(2), name="grpo")
+    assert any(note.startswith("Both sides have the run's weights") for note in same.notes)
+    for one, other in zip(was.samples, same.samples, strict=True):
+        assert [token.told for token in one.tokens] == [token.other for token in other.tokens]
+    assert same.losses == was.losses
 
 
 def test_a_batch_used_once_has_no_other_old_policy(trained: Trained) -> None:
