@@ -52,12 +52,14 @@ def what_if(
     saved = saved_step(folder, place, objective)
     ruled = replace(saved.run, objective=other) if other is not None else changed(saved.run, folder, name, changes)
     refuse_lonely(ruled)
-    saved, said = with_columns(saved, completed(ruled), compute=compute)
-    own, same = on_saved_rows(saved)
+    asked = completed(ruled)
+    saved, said = with_columns(saved, asked, compute=compute)
+    reweigh = saved.whole or asked.aggregate != completed(saved.run).aggregate
+    own, near = again(saved, reweigh=reweigh)
     title = titled(name or (saved.run.algorithm if other is None else "another objective"), changes)
-    told = told_anew(saved, title, completed(ruled), beta_for(saved, ruled))
+    told = told_anew(saved, title, asked, beta_for(saved, ruled), reweigh=reweigh)
     found = looked_at(saved, own, told)
-    notes = (*found.notes, same, *said, *resampled(told.objective, own.objective))
+    notes = (*found.notes, near, *said, *resampled(told.objective, own.objective))
     return replace(found, notes=notes, what_if=compared(saved, own, told, weights=weights))
 
 
@@ -126,24 +128,32 @@ def with_columns(saved: Saved, objective: Objective, *, compute: bool) -> tuple[
     return replace(saved, batch=batch), said
 
 
-def on_saved_rows(saved: Saved) -> tuple[Told, str]:
-    """The run's own objective on the saved rows alone, for a fair comparison, and whether that is what it was."""
+def again(saved: Saved, *, reweigh: bool) -> tuple[Told, str]:
+    """The run's own objective computed from the saved rows, for a fair comparison, and how near it is to what it was.
+
+    Weights depend on all rows of an update. They are made anew where all rows were saved, or where the other objective
+    has another aggregate; else both sides keep those that the run used.
+    """
     was = as_it_was(saved)
-    now = told_anew(saved, was.name, was.objective, saved.beta)
+    now = told_anew(saved, was.name, was.objective, saved.beta, reweigh=reweigh)
     assert was.batch.advantages is not None
     assert now.batch.advantages is not None
-    same = torch.equal(was.batch.advantages, now.batch.advantages)
-    if same and torch.equal(was.coefficients.weights, now.coefficients.weights):
-        return now, "The run's own advantages and weights, computed again from these rows, are those it used, exactly."
-    differ = "weights" if same else "advantages and weights"
     off = float((was.batch.advantages - now.batch.advantages).abs().max())
-    said = f"Both sides are computed from the saved rows alone: the {differ} of the run's own are not those it used"
-    return now, f"{said} (advantages differ by at most {off:.2g})."
+    if off == 0 and saved.whole and torch.equal(was.coefficients.weights, now.coefficients.weights):
+        return now, "The run's own advantages and weights, computed again, are those it used, exactly."
+    near = "are those it used" if off == 0 else f"differ from those it used by at most {off:.2g}"
+    whose = (
+        "Both sides have weights, and losses, of the saved rows alone"
+        if reweigh
+        else "Both sides have the run's weights"
+    )
+    return now, f"{whose}; the run's own advantages, computed again, {near}."
 
 
-def told_anew(saved: Saved, name: str, objective: Objective, beta: float | None) -> Told:
+def told_anew(saved: Saved, name: str, objective: Objective, beta: float | None, *, reweigh: bool) -> Told:
     """Advantages, weights and coefficients of an objective, from the saved rows."""
-    batch = saved.weighed(objective.estimate(saved.batch, beta), objective.aggregate)
+    batch = objective.estimate(saved.batch, beta)
+    batch = saved.weighed(batch, objective.aggregate) if reweigh else batch
     return Told(name, objective, beta, batch, coefficients(objective, batch, beta))
 
 

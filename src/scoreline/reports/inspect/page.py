@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoreline.reports import jsonl
 from scoreline.reports.answers import Span, shown
-from scoreline.reports.inspect.table import Column, compared, present, sum_of
+from scoreline.reports.inspect.table import Column, compared, named, present, sum_of
 from scoreline.reports.inspect.view import Inspection, Sample, Telling, Token
 from scoreline.reports.inspect.words import short
-from scoreline.reports.numerals import brief
+from scoreline.reports.numerals import brief, number
 from scoreline.reports.plaintext import visible
 from scoreline.reports.tints import Scale
 
@@ -50,7 +50,7 @@ def render(found: Inspection, sample: int | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"shown": shown, "brief": _brief, "visible": _visible}
+    pages.filters |= {"shown": shown, "number": number, "brief": _brief, "visible": _visible}
     picked = _picked(found, sample)
     views = _views(found, picked)
     chosen = None if sample is None else found.samples[sample]
@@ -61,7 +61,7 @@ def render(found: Inspection, sample: int | None = None) -> str:
         answers=[_dressed(one, views, None if one.index == sample else LONGEST) for one in picked],
         chosen=chosen,
         columns=columns,
-        rows=[] if chosen is None else [(token, _row(token, columns)) for token in chosen.tokens],
+        rows=[] if chosen is None else [(token, named(token), _row(token, columns)) for token in chosen.tokens],
         compared=[] if found.what_if is None else list(compared(found.what_if)),
     )
 
@@ -111,7 +111,7 @@ def _dressed(one: Sample, views: Sequence[View], limit: int | None) -> dict[str,
 
 def _span(token: Token, view: View) -> Span:
     """A token, its tint, and what a pointer reads."""
-    value, text = view.of(token), visible(token.piece, keep="\n\t")
+    value, text = view.of(token), visible(token.piece or "∎", keep="\n\t")
     if not token.own or value is None:
         return Span(text, "t0 plain", "carries no loss")
     note = "" if token.reward is None else brief(token.reward)

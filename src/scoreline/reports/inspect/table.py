@@ -137,20 +137,20 @@ def _tokens(one: Sample, columns: Sequence[Column]) -> Table:
     for token in one.tokens:
         told = [_cell(column.of(token)) for column in columns]
         style = "dim" if not token.own else "blue" if token.told.coefficient > 0 else "yellow"
-        table.add_row(str(token.index), _text(token.piece.replace(" ", "·"), style), *map(_text, told))
+        table.add_row(str(token.index), _text(named(token), style), *map(_text, told))
     return table
 
 
 def _sum(token: Token, found: Inspection) -> Iterator[str]:
     """Everything about one token, and how its coefficient adds up."""
-    yield f"token {token.index}: {token.piece}"
+    yield f"token {token.index}: {named(token)}"
     for column in COLUMNS:
         value = column.of(token)
         yield f"  {column.heading:<9}{_cell(value):>10}  {column.meaning}"
     yield f"  GC = {sum_of(token.told)}, and w GC = {short(token.told.weight * token.told.coefficient)}"
     if token.other is not None and found.what_if is not None:
         weighted = short(token.other.weight * token.other.coefficient)
-        yield f"  under {found.what_if.name}: A = {short(token.other.advantage)}, "
+        yield f"  under {found.what_if.name}: A = {short(token.other.advantage)}, clipped: {_yes(token.other.clipped)}"
         yield f"  GC = {sum_of(token.other)}, and w GC = {weighted}"
 
 
@@ -159,6 +159,15 @@ def sum_of(told: Telling) -> str:
     if not told.pull:
         return short(told.coefficient)
     return f"{short(told.policy)} (policy) {short(told.pull)} (KL) = {short(told.coefficient)}"
+
+
+def named(token: Token) -> str:
+    """The token's text on one line; ∎ for a token without text, such as the end."""
+    return token.piece.replace(" ", "·") or "∎"
+
+
+def _yes(said: bool) -> str:
+    return "yes" if said else "no"
 
 
 def _plain(headings: Sequence[str], left: int = 4) -> Table:

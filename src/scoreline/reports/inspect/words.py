@@ -62,7 +62,8 @@ def _kept(own: Sequence[Token]) -> str:
     if any(pulls):
         size = fmean(abs(pull) for pull in pulls)
         back = sum(token.told.pull * token.told.policy < 0 for token in own)
-        words += f" The pull to the reference is {size:.2g} in the mean, against the advice on {_tokens(back)}."
+        words += f" The pull to the reference is {size:.2g} in the mean"
+        words += f", against the advice on {_tokens(back)}." if back else "."
     return words
 
 
