@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 
-from scoreline.cli import insight, training, using
+from scoreline.cli import doctor, insight, training, using
 from scoreline.cli.app import app
 
-__all__ = ["app", "insight", "main", "training", "using"]
+__all__ = ["app", "doctor", "insight", "main", "training", "using"]
 
 
 def main() -> None:

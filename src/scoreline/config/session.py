@@ -14,6 +14,7 @@ from scoreline.config.build import Built
 from scoreline.config.run import Run
 from scoreline.errors import RewardError, ScorelineError
 from scoreline.reports.console import Console
+from scoreline.reports.doctor import Doctor
 from scoreline.reports.page import write_report
 from scoreline.reports.record import Record
 from scoreline.train.checkpoint import Checkpoints
@@ -43,6 +44,7 @@ class Session:
     best: float
     wall_s: float
     started: float
+    doctor: Doctor
 
     def go(self) -> None:
         """Evaluate, train, evaluate; save on the way and when told to stop."""
@@ -59,6 +61,7 @@ class Session:
                         continue
                     self.record.report(event)
                     show(event)
+                    self.examine(event)
                     self.between(event.step, told)
             except RewardError:  # before the update of its step: the weights are those of the step before
                 self.keep()
@@ -69,6 +72,21 @@ class Session:
         """The steps and the ends of rounds that are still to come."""
         run, built = self.run, self.built
         return iterate(built.parts, self.progress, run.rounds, run.reference, built.apprentice)
+
+    def examine(self, report: Report) -> None:
+        """Say what the doctor finds in the run so far, each finding once."""
+        for finding in self.doctor.see(report):
+            self.console.warning(finding.line)
+
+    @contextmanager
+    def failure_noted(self) -> Iterator[None]:
+        """Leaves the error that ends the run in its folder. Being told to stop is none."""
+        try:
+            yield
+        except ScorelineError as error:
+            if not isinstance(error, Interrupted):
+                self.record.failed(self.progress.step, error)
+            raise
 
     def round_over(self, end: Round) -> None:
         """Note what the judge learned, and save it."""
