@@ -92,6 +92,8 @@ def test_step_metrics() -> None:
     assert steps(made) == {
         "step_reward": pytest.approx(2 / 3),
         "step_rewards/f/mean": pytest.approx(2 / 3),
+        "step_rewards/f/std": pytest.approx(math.sqrt(2) / 3),
+        "step_rewards/f/none": 0.25,
         "steps/mean": 1.0,
         "steps/none": 0.25,
     }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 
-from scoreline.cli import comparing, insight, inspection, probing, training, using
+from scoreline.cli import comparing, doctor, insight, inspection, probing, training, using
 from scoreline.cli.app import app
 
-__all__ = ["app", "comparing", "insight", "inspection", "main", "probing", "training", "using"]
+__all__ = ["app", "comparing", "doctor", "insight", "inspection", "main", "probing", "training", "using"]
 
 
 def main() -> None:

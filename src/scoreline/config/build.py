@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scoreline.backends.vllm import VllmEngine
 from scoreline.config.apprentice import checker_for, make_apprentice
 from scoreline.config.engine import check_engine, context_of, make_engine
 from scoreline.config.jury import OWN, Jury, load_jury, load_named, named
 from scoreline.config.run import Run, completed
+from scoreline.environments.census import census
 from scoreline.environments.prompts import load
 from scoreline.environments.rewards import RewardSpec, Scorer
 from scoreline.errors import ConfigError, DataError
@@ -41,6 +43,8 @@ class Built:
     jury: Jury
     apprentice: Apprentice | None
     owners: tuple[Scorer | Segmenter | VllmEngine, ...]
+    census: Mapping[str, Any]
+    """Of the questions."""
 
     def save(self, folder: Path) -> None:
         """Whatever learns, into a checkpoint."""
@@ -83,7 +87,7 @@ def build(run: Run, memory: Path | None = None) -> Built:
     apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
     outside = engine if isinstance(engine, VllmEngine) else None
     owners = tuple(owner for owner in (scorer, segmenter, truth, checker, outside) if owner is not None)
-    return Built(parts, evaluator, policy, learner, jury, apprentice, owners)
+    return Built(parts, evaluator, policy, learner, jury, apprentice, owners, census(data))
 
 
 def make_collector(run: Run, objective: Objective, sampler: Sampler, prompts: Sequence[Encoded]) -> Collector:

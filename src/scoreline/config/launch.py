@@ -29,6 +29,8 @@ from scoreline.models.memory import memory_told
 from scoreline.models.policy import Model, load_policy
 from scoreline.objectives.explain import FORMULA, explain
 from scoreline.reports.console import Console
+from scoreline.reports.doctor import Doctor
+from scoreline.reports.history import read_history
 from scoreline.reports.record import Record
 from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import LocalEngine
@@ -56,7 +58,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
         busy = machine_is_busy()
         if busy is not None:
             session.console.warning(busy)
-        with memory_told():
+        with session.failure_noted(), memory_told():
             session.go()
     finally:
         built.close()
@@ -73,6 +75,7 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     record.objective(FORMULA, explain(built.parts.objective))
     record.environment(describe_environment(run.model.device) | describe_engine(built.parts.engine))
+    record.data(built.census)
     if built.policy.unaccelerated is not None:
         console.message(built.policy.unaccelerated)
     progress, best, wall_s, trained_s = first_progress(built.parts.objective, built.parts.warmup), -1.0, 0.0, 0.0
@@ -89,7 +92,8 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
         built.jury.learned(progress.round)
         console.message(f"resuming {run.name} after step {progress.step}")
     record.rewind(-1 if newest is None else progress.step)
-    return Session(run, folder, built, console, record, checkpoints, progress, best, wall_s, started, trained_s)
+    doctor = Doctor(read_history(folder), run.train.steps)
+    return Session(run, folder, built, console, record, checkpoints, progress, best, wall_s, started, doctor, trained_s)
 
 
 def claim(root: str, name: str, *, resume: bool, overwrite: bool) -> Path:

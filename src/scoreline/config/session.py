@@ -16,6 +16,7 @@ from scoreline.config.build import Built
 from scoreline.config.run import Run
 from scoreline.errors import RewardError, ScorelineError
 from scoreline.reports.console import Console
+from scoreline.reports.doctor import Doctor
 from scoreline.reports.page import write_report
 from scoreline.reports.record import Record
 from scoreline.train.checkpoint import Checkpoints
@@ -45,6 +46,7 @@ class Session:
     best: float
     wall_s: float
     started: float
+    doctor: Doctor
     trained_s: float = 0.0
     """Seconds that the steps took so far, those before a resume included."""
 
@@ -64,6 +66,7 @@ class Session:
                     self.trained_s += event.metrics["time/step"]
                     self.record.report(event)
                     show(event)
+                    self.examine(event)
                     self.between(event.step, told)
                     if self.late():
                         break
@@ -82,6 +85,21 @@ class Session:
     def late(self) -> bool:
         """Whether the seconds are spent. Steps and tokens are the loop's own ends; it has no clock."""
         return self.run.train.spent(0, self.trained_s) >= 1
+
+    def examine(self, report: Report) -> None:
+        """Say what the doctor finds in the run so far, each finding once."""
+        for finding in self.doctor.see(report):
+            self.console.warning(finding.line)
+
+    @contextmanager
+    def failure_noted(self) -> Iterator[None]:
+        """Leaves the error that ends the run in its folder. Being told to stop is none."""
+        try:
+            yield
+        except ScorelineError as error:
+            if not isinstance(error, Interrupted):
+                self.record.failed(self.progress.step, error)
+            raise
 
     def round_over(self, end: Round) -> None:
         """Note what the judge learned, and save it."""

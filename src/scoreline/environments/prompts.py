@@ -188,7 +188,9 @@ def _without_overlap(prompts: Sequence[Prompt], held: tuple[Prompt, ...]) -> Pro
             "Nothing would be left to train on: every prompt stands in the held-out source too.",
             todo="give data.held_out_source other questions, or hold rows out with data.held_out",
         )
-    if len(train) < len(prompts):
-        dropped = len(prompts) - len(train)
-        warnings.warn(f"{dropped} training prompts stand in the held-out source too and are left out.", stacklevel=3)
-    return PromptSet(train, held)
+    dropped = tuple(prompt.id for prompt in prompts if text_of(prompt) in texts)
+    if dropped:
+        warnings.warn(
+            f"{len(dropped)} training prompts stand in the held-out source too and are left out.", stacklevel=3
+        )
+    return PromptSet(train, held, dropped)

@@ -17,10 +17,14 @@ from scoreline.types import Prompt
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Questions to learn from and questions to be measured on. They share no text."""
+    """Questions to learn from and questions to be measured on. They share no text.
+
+    `left_out` are the ids of training rows that were dropped, since they stand in the held-out source too.
+    """
 
     train: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def hold_out(prompts: Sequence[Prompt], amount: int | float, seed: int) -> PromptSet:

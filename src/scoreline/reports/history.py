@@ -12,7 +12,7 @@ from typing import Any
 from scoreline.errors import CheckpointError
 from scoreline.reports import jsonl
 from scoreline.reports.jsonl import Row
-from scoreline.reports.record import ROUNDS, step_of
+from scoreline.reports.record import FAILURE, ROUNDS, step_of
 from scoreline.reports.trace import SUFFIX, read_trace
 from scoreline.types import Batch
 
@@ -23,6 +23,7 @@ class History:
 
     `metrics` and `evaluations` are in the order of their steps, one row a step; `rounds` are in theirs. `completions`
     maps a step to the file with its answers, `traces` to the file with their tensors; `answers` and `batch` read one.
+    `data` counts the questions, and `failure` is the error that ended the run.
     """
 
     folder: Path
@@ -36,6 +37,8 @@ class History:
     summary: Mapping[str, Any]
     objective: Mapping[str, Any]
     environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    failure: Mapping[str, Any]
 
     def answers(self, step: int) -> list[Row]:
         """The kept answers of a step: prompt, completion, reward, id, parts, length, finish, group; where known total,
@@ -71,6 +74,8 @@ def read_history(folder: Path) -> History:
         summary=_json(folder / "summary.json"),
         objective=_json(folder / "objective.json"),
         environment=_json(folder / "environment.json"),
+        data=_json(folder / "data.json"),
+        failure=_json(folder / FAILURE),
     )
 
 
@@ -92,8 +97,17 @@ def _config(folder: Path, text: str) -> dict[str, Any]:
 
 def _ordered(path: Path, by: str = "step") -> tuple[Row, ...]:
     """The last row of each step: one that was written again replaces the first."""
-    rows = {row[by]: row for row in jsonl.read(path)}
+    rows = {_place(path, row, by): row for row in jsonl.read(path)}
     return tuple(rows[number] for number in sorted(rows))
+
+
+def _place(path: Path, row: Row, by: str) -> int:
+    """The step of a row. Raises `CheckpointError` where it has none."""
+    place = row.get(by)
+    if isinstance(place, int):
+        return place
+    got, todo = repr(row)[:80], "delete the line, or restore the file"
+    raise CheckpointError(f"{path}: a line without `{by}`", got=got, accepted=f'"{by}": a whole number', todo=todo)
 
 
 def _json(path: Path) -> dict[str, Any]:

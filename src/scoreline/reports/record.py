@@ -9,6 +9,8 @@
 | completions/step-000010.safetensors | all columns of their batch (`trace.py`) |
 | summary.json | evaluation before and after, time, tokens, memory |
 | objective.json, environment.json | what the report says about the objective and the machine |
+| data.json | how many questions there are, and which say the same as another one |
+| failure.json | the error that ended the run, where one did |
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scoreline.reports import jsonl
 from scoreline.reports.memory import peak_rss_mb
+from scoreline.reports.plaintext import masked
 from scoreline.reports.trace import SUFFIX, whole_groups, write_trace
 from scoreline.types import Batch, Metrics, Report, Rollout
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from scoreline.train.evaluate import Evaluation
 
 
-ROUNDS = "rounds.jsonl"
+ROUNDS, FAILURE = "rounds.jsonl", "failure.json"
 
 Pieces = Callable[[Sequence[int]], list[str]]
 """One piece of text for each token; joined, they are the text of the answer."""
@@ -87,6 +90,14 @@ class Record:
         """Versions, device and whatever else tells one machine from another."""
         self._write("environment.json", facts)
 
+    def data(self, census: Mapping[str, Any]) -> None:
+        """How many questions there are, and which say the same as another one."""
+        self._write("data.json", census)
+
+    def failed(self, step: int, error: Exception) -> None:
+        """The error that ended the run after `step`. A run that is resumed forgets it."""
+        self._write(FAILURE, {"step": step, "error": type(error).__name__, "words": masked(str(error))})
+
     def summary(
         self,
         *,
@@ -121,6 +132,7 @@ class Record:
         """Forgets everything after `step`, where a resumed run goes on."""
         for name in ("metrics.jsonl", "evaluation.jsonl", ROUNDS):
             jsonl.keep(self.folder / name, lambda row: row["step"] <= step)
+        (self.folder / FAILURE).unlink(missing_ok=True)
         for path in (self.folder / "completions").glob("step-*.*"):
             if step_of(path) > step:
                 path.unlink()

@@ -31,26 +31,38 @@ def measure(gathered: Collection, batch: Batch, facts: Sequence[Metrics], progre
 
 
 def rewards(rollouts: Sequence[Rollout]) -> Metrics:
-    """Mean and population std of the answers' scores, and the mean of each function's part."""
+    """Mean and population std of the answers' scores and of each function's part; the share of answers that nothing
+    could score, and of those that a function gave None.
+    """
     scores = [r.reward.score for r in rollouts if r.reward.score is not None]
-    mean = average(scores)
-    parts = {name: [r.reward.parts.get(name) for r in rollouts] for name in rollouts[0].reward.parts}
-    each = {f"rewards/{name}/mean": average(p for p in part if p is not None) for name, part in parts.items()}
-    return {"reward": mean, "reward_std": math.sqrt(average((t - mean) ** 2 for t in scores)), **each}
+    each = [told(f"rewards/{name}", [r.reward.parts.get(name) for r in rollouts]) for name in rollouts[0].reward.parts]
+    return {
+        "reward": average(scores),
+        "reward_std": deviation(scores),
+        "frac_unscored": 1 - len(scores) / len(rollouts),
+        **{name: value for one in each for name, value in one.items()},
+    }
+
+
+def told(name: str, parts: Sequence[float | None]) -> Metrics:
+    """What a function gave: mean and std of its numbers, and how often it gave None."""
+    known = [part for part in parts if part is not None]
+    shares = {f"{name}/none": 1 - len(known) / len(parts)} if parts else {}
+    return {f"{name}/mean": average(known), f"{name}/std": deviation(known), **shares}
 
 
 def steps(rollouts: Sequence[Rollout]) -> Metrics:
-    """Under process supervision: the mean reward of a step, of each function's part, steps an answer, and the share
-    of answers without one.
+    """Under process supervision: the mean reward of a step, what each function gave, steps an answer, and the share of
+    answers without one.
     """
     names = {name for r in rollouts for name in r.reward.step_parts}
     if not names:
         return {}
     counts = [len(r.steps) for r in rollouts]
-    parts = {name: [p for r in rollouts for p in r.reward.step_parts.get(name, ()) if p is not None] for name in names}
+    parts = {name: [p for r in rollouts for p in r.reward.step_parts.get(name, ())] for name in sorted(names)}
     return {
         "step_reward": average(p for r in rollouts for p in r.reward.steps if p is not None),
-        **{f"step_rewards/{name}/mean": average(parts[name]) for name in sorted(names)},
+        **{name: value for key in parts for name, value in told(f"step_rewards/{key}", parts[key]).items()},
         "steps/mean": fmean(counts),
         "steps/none": fmean(count == 0 for count in counts),
     }
@@ -98,6 +110,12 @@ def critic(batch: Batch) -> Metrics:
         return {}
     scored = batch.mask & batch.rewarded.any(1, keepdim=True)
     return {"value/explained_variance": explained_variance(batch.values, batch.returns, scored)}
+
+
+def deviation(numbers: Sequence[float]) -> float:
+    """The population standard deviation, nan of nothing."""
+    mean = average(numbers)
+    return math.sqrt(average((number - mean) ** 2 for number in numbers))
 
 
 def average(numbers: Iterable[float]) -> float:
