@@ -5,10 +5,16 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 
-from scoreline.cli import comparing, doctor, insight, inspection, probing, training, using
 from scoreline.cli.app import app
+from scoreline.cli.comparing import compare
+from scoreline.cli.doctor import doctor
+from scoreline.cli.insight import report
+from scoreline.cli.inspection import inspect
+from scoreline.cli.probing import probe
+from scoreline.cli.training import train
+from scoreline.cli.using import evaluate
 
-__all__ = ["app", "comparing", "doctor", "insight", "inspection", "main", "probing", "training", "using"]
+__all__ = ["app", "compare", "doctor", "evaluate", "inspect", "main", "probe", "report", "train"]
 
 
 def main() -> None:

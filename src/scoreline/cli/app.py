@@ -13,7 +13,20 @@ from typer.core import TyperGroup
 from scoreline.errors import ScorelineError
 from scoreline.reports.plaintext import visible
 
-ORDER = ("train", "sft", "reward-model", "label", "eval", "sample", "report", "inspect", "doctor", "compare", "explain")
+ORDER = (
+    "train",
+    "sft",
+    "reward-model",
+    "label",
+    "eval",
+    "sample",
+    "report",
+    "inspect",
+    "doctor",
+    "compare",
+    "probe",
+    "explain",
+)
 
 
 class Verbs(TyperGroup):

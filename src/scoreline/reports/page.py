@@ -9,6 +9,7 @@ from typing import Any
 from scoreline.reports import jsonl
 from scoreline.reports.answers import answers
 from scoreline.reports.curves import draw
+from scoreline.reports.doctor import Finding, diagnose
 from scoreline.reports.frame import Frame, framed
 from scoreline.reports.history import History, read_history
 from scoreline.reports.jsonl import Row
@@ -32,10 +33,11 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def render(history: History, findings: Sequence[object] = (), *, refresh: int | None = None) -> str:
+def render(history: History, findings: Sequence[Finding] | None = None, *, refresh: int | None = None) -> str:
     """The page as text. The same history gives the same page.
 
-    `findings` are what the doctor found, the gravest first; a browser reads the page again after `refresh` seconds.
+    `findings` are the doctor's, the gravest first; left out, it is asked. A browser reads the page again after
+    `refresh` seconds.
     """
     before, after = _ends(history)
     name = history.folder.resolve().name
@@ -43,7 +45,7 @@ def render(history: History, findings: Sequence[object] = (), *, refresh: int | 
     return framed(
         "report.html.j2",
         Frame(name, f"Scoreline · {name}", _headline(history, before, after), _facts(history), status, refresh),
-        findings=findings,
+        findings=diagnose(history) if findings is None else findings,
         rows=_rows(before, after),
         curves=draw(history),
         numbers=numbers(history),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scoreline.reports.doctor.chart import Chart, is_number
+from scoreline.reports.doctor.chart import Chart
 from scoreline.reports.doctor.finding import MOST, Finding
 from scoreline.reports.plaintext import visible
 
@@ -77,7 +77,7 @@ def _count(data: Mapping[str, Any], name: str) -> int:
     """A number of the census: of rows, or of rows of a kind that it also names."""
     value = data.get(name, 0)
     count = value.get("count") if isinstance(value, Mapping) else value
-    return int(count) if is_number(count) else 0
+    return int(count) if isinstance(count, (int, float)) else 0
 
 
 def _rows(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
