@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,35 @@ def test_runs_of_another_recipe_are_refused_or_made_again(whole: Path) -> None:
         compare(other)
     with pytest.raises(ConfigError, match=r"no such arm[\s\S]*'grpo'"):
         compare(read(file), only=["gpro"])
+
+
+@pytest.fixture
+def moved(whole: Path, tmp_path: Path) -> Path:
+    """The same comparison elsewhere, with everything that it left."""
+    shutil.copytree(whole, tmp_path / "study")
+    return study(tmp_path)
+
+
+def test_overwrite_makes_again_what_it_is_told(moved: Path) -> None:
+    before = {path.parent.name: path.stat().st_mtime_ns for path in moved.parent.glob("study/runs/*/summary.json")}
+    done = compare(read(moved, ["seeds=[0]", "train.max_grad_norm=2.0"]), overwrite=True, only=["naive"])
+    after = {path.parent.name: path.stat().st_mtime_ns for path in done.folder.glob("runs/*/summary.json")}
+    assert [name for name in before if before[name] != after[name]] == ["naive-0"]
+    [naive, grpo] = comparison_of(done.folder)["arms"]
+    assert naive["runs"][0]["failed"] is None
+    assert grpo["runs"][0]["failed"] == "made by another recipe: train.max_grad_norm"
+
+
+def test_a_probe_is_measured_once(moved: Path) -> None:
+    told = read(moved, ["seeds=[0]", "probe.batches=4", "probe.prompts=2"])
+    done = compare(told, only=["naive"])
+    measured = done.folder / "runs" / "naive-0" / "probe.json"
+    assert json.loads(measured.read_text(encoding="utf-8"))["batches"] == 4
+    assert comparison_of(done.folder)["arms"][0]["measures"]["kl"]["values"][0] >= 0
+    assert not (done.folder / "runs" / "grpo-0" / "probe.json").exists()
+    before = measured.stat().st_mtime_ns
+    compare(told, only=["naive"])
+    assert measured.stat().st_mtime_ns == before
 
 
 def test_finished_runs_are_compared_without_training(whole: Path, tmp_path: Path) -> None:

@@ -84,12 +84,15 @@ def budgeted(runs: Mapping[str, Run], budget: Budget) -> dict[str, Run]:
 
 
 def changed(trial: Trial) -> list[str] | None:
-    """Which settings the folder's run was made with differently; None where there is no run yet."""
+    """Which settings the folder's run was made with differently; None where there is no run yet.
+
+    Where it lies is no setting: a comparison may be moved.
+    """
     file = trial.folder / RESOLVED
     if not file.is_file():
         return None
     try:
-        before = load(Run, [file])
+        before = replace(load(Run, [file]), folder=trial.run.folder)
     except ScorelineError:
         return ["a recipe of another version"]
     if before == trial.run:

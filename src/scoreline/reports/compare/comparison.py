@@ -32,7 +32,7 @@ from scoreline.reports.history import History
 
 FILE = "comparison.json"
 
-PER_RUN = ("tokens", "steps", "parameters")
+PER_RUN = ("before", "tokens", "steps", "parameters")
 """Measures that are the same in all runs of an arm, or a matter of the budget: they have no difference worth a test."""
 
 Values = dict[str, list[float | None]]

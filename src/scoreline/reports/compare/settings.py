@@ -43,7 +43,7 @@ def flat(value: Any, at: str = "") -> dict[str, Any]:
 def differing(configs: Mapping[str, Config], aside: Sequence[str] = ASIDE) -> list[dict[str, Any]]:
     """The settings that are not the same in all arms; null where an arm does not have one."""
     each = {arm: flat(config) for arm, config in configs.items()}
-    keys = dict.fromkeys(key for values in each.values() for key in values if key not in aside)
+    keys = sorted({key for values in each.values() for key in values if key not in aside})
     rows: list[dict[str, Any]] = [
         {"key": key, "values": {arm: values.get(key) for arm, values in each.items()}} for key in keys
     ]
