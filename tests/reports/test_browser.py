@@ -193,7 +193,9 @@ def test_a_dark_room_and_paper(browser: Chromium, page: Path) -> None:
     browser.open(page)
     light = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (light, dark) == ("rgb(251, 250, 247)", "rgb(20, 24, 29)")
+    browser.open(page, width=760)
     browser.dress(media="print", dark=True)
+    assert browser.evaluate("document.scrollingElement.scrollWidth") <= 760
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert browser.paper().startswith(b"%PDF")
