@@ -16,16 +16,23 @@ from scoreline.reports.page import write_report  # noqa: E402
 
 PHONE, DESK = (390, 1500), (1280, 1500)
 
+PICTURES = {
+    "report-phone": ("report", PHONE, False),
+    "report-desk-dark": ("report", DESK, True),
+    "comparison-desk": ("comparison", DESK, False),
+    "comparison-phone": ("comparison", PHONE, False),
+    "comparison-phone-dark": ("comparison", PHONE, True),
+}
+"""Which page, on which screen, in a dark room or not."""
+
 
 def main(run: Path, comparison: Path) -> None:
-    """Each page on both screens, in light and dark."""
+    """Writes the pictures beside this file."""
     pages = {"report": write_report(run), "comparison": write_comparison(comparison)}
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
-        for name, page in pages.items():
-            for screen, (width, height) in {"phone": PHONE, "desk": DESK}.items():
-                for mode in ("", "-dark"):
-                    browser.open(page, width=width, height=height, dark=bool(mode))
-                    browser.picture(HERE / f"{name}-{screen}{mode}.png", whole=False)
+        for name, (page, (width, height), dark) in PICTURES.items():
+            browser.open(pages[page], width=width, height=height, dark=dark)
+            browser.picture(HERE / f"{name}.png", whole=False)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,10 @@ class Chromium:
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
         return self.seen
 
+    def again(self) -> None:
+        """Waits until the page is loaded once more, by itself."""
+        self._until("Page.loadEventFired")
+
     def dress(self, *, dark: bool = False, media: str = "screen") -> None:
         """A dark room, or paper."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

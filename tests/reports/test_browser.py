@@ -193,7 +193,9 @@ def test_a_dark_room_and_paper(browser: Chromium, page: Path) -> None:
     browser.open(page)
     light = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (light, dark) == ("rgb(251, 250, 247)", "rgb(20, 24, 29)")
+    browser.open(page, width=760)
     browser.dress(media="print", dark=True)
+    assert browser.evaluate("document.scrollingElement.scrollWidth") <= 760
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert browser.paper().startswith(b"%PDF")
@@ -259,3 +261,14 @@ def test_the_two_views_of_the_answers_are_switched_without_a_script(browser: Chr
     assert len(re.findall('name="view"', html)) in (0, 2)
     browser.open(run / "report.html")
     assert browser.evaluate("document.querySelectorAll('.answer').length") > 4
+
+
+def test_a_page_that_follows_a_run_is_read_again_by_itself(browser: Chromium, run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "followed.html"
+    page.write_text(render(read_history(run), refresh=1), encoding="utf-8")
+    seen = browser.open(page)
+    page.write_text(page.read_text(encoding="utf-8").replace("<title>", "<title>newer "), encoding="utf-8")
+    browser.again()
+    assert browser.evaluate("document.title").startswith("newer ")
+    assert seen.requests == 2 * [page.resolve().as_uri()]
+    assert seen.console == []

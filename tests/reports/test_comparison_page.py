@@ -200,3 +200,20 @@ def test_every_drawing_has_names_of_its_own() -> None:
 def test_a_file_from_json_gives_the_same_page() -> None:
     found = comparison()
     assert render_comparison(json.loads(json.dumps(found))) == render_comparison(found)
+
+
+def test_a_difference_in_the_start_is_not_drawn() -> None:
+    found = two(0.1, 0.2)
+    found["pairs"].append(pair("grpo", "naive", "before", [0.0, 0.0]))
+    text = text_of(found)
+    assert "Paired differences" in text
+    assert "accuracy before training" not in text
+
+
+def test_numbers_of_one_scale_have_as_many_decimals() -> None:
+    found = two(0.1, 0.2)
+    found["pairs"].append(pair("grpo", "naive", "seconds_per_step", [2.0, 4.0]))
+    found["pairs"].append(pair("naive", "grpo", "seconds_per_step", [0.25, 0.125]))
+    text = text_of(found)
+    assert "+3.0[" in text
+    assert "+0.2[" in text

@@ -13,6 +13,7 @@ from scoreline.reports.numerals import figure, lasting, signed_figure
         (0.93051, "0.931"),
         (12.44, "12.4"),
         (0.0, "0"),
+        (-0.0, "0"),
         (-3.5, "−3.5"),
         (0.070312, "0.07"),
         (0.0025, "0.0025"),
@@ -38,3 +39,11 @@ def test_a_difference_has_a_sign(value: float | None, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(35.2, "35 s"), (300.0, "5 min"), (9000.0, "2.5 h")])
 def test_how_long_it_lasts(seconds: float, text: str) -> None:
     assert lasting(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "like", "text"),
+    [(0.79, 0.9, "0.790"), (0.79, 12.0, "0.8"), (3.0, 250.0, "3"), (1.5, 3.0, "1.50"), (2e-5, 1e-4, "2e−05")],
+)
+def test_numbers_under_one_another_have_as_many_decimals(value: float, like: float, text: str) -> None:
+    assert figure(value, like) == text

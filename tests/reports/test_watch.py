@@ -55,16 +55,22 @@ def test_a_run_that_goes_on_after_its_end_has_not_ended(tmp_path: Path) -> None:
 
 
 def test_a_run_that_began_again_has_not_ended(tmp_path: Path) -> None:
-    record = begun(tmp_path, 2, CONFIG)
+    record = begun(tmp_path, 2)
     end(record, 1)
     assert not standing(read_history(tmp_path)).ended
 
 
-def test_a_run_without_a_step_or_a_plan(tmp_path: Path) -> None:
-    begun(tmp_path, 0, CONFIG)
+def test_a_run_without_a_step(tmp_path: Path) -> None:
+    begun(tmp_path, 0)
     found = standing(read_history(tmp_path))
-    assert found.words(followed=True) == "In progress: step 0."
+    assert found.words(followed=True) == "In progress: step 0 of 60."
     assert found.seconds is None
+
+
+def test_fine_tuning_has_no_end_to_wait_for(tmp_path: Path) -> None:
+    begun(tmp_path, 3, 'name = "sft"\n\n[sft]\nepochs = 1\n')
+    assert standing(read_history(tmp_path)).ended
+    assert follow(tmp_path, wait=lambda seconds: pytest.fail("waited")).exists()
 
 
 def test_a_finished_run_says_nothing_and_does_not_come_again(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def _pages() -> Environment:
         "figure": figure,
         "signed_figure": signed_figure,
     }
-    pages.filters |= numbers | {"shown": _shown, "visible": _visible}
+    pages.filters |= numbers | {"shown": _shown, "visible": _visible, "lines": _lines}
     return pages
 
 
@@ -71,4 +71,9 @@ def _shown(content: Any) -> str:
 
 
 def _visible(text: Any) -> str:
+    return visible(str(text))
+
+
+def _lines(text: Any) -> str:
+    """Visible, with its line breaks."""
     return visible(str(text), keep="\n\t")

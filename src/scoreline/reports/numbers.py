@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scoreline.reports.history import History
-from scoreline.reports.jsonl import Row
 from scoreline.reports.numerals import figure
 from scoreline.reports.tables import Cell, Column, Table
 
@@ -32,12 +33,11 @@ def numbers(history: History) -> Table | None:
     names = [name for name in _COLUMNS if any(isinstance(row.get(name), (int, float)) for row in rows)]
     if not names:
         return None
-    cells = [
-        [Cell(f"{row['step']:,}", value=float(row["step"])), *(_cell(row, name) for name in names)] for row in rows
-    ]
+    heads = [Cell(f"{row['step']:,}", value=float(row["step"])) for row in rows]
+    cells = zip(heads, *(_column([row.get(name) for row in rows]) for name in names), strict=True)
     shown = f"{len(rows)} of {len(history.metrics):,} steps" if len(rows) < len(history.metrics) else "Every step"
     columns = [Column("step"), *(Column(_COLUMNS[name]) for name in names)]
-    return Table("numbers", f"{shown}; metrics.jsonl has all numbers.", columns, cells)
+    return Table("numbers", f"{shown}; metrics.jsonl has all numbers.", columns, [list(row) for row in cells])
 
 
 def _spread(count: int) -> list[int]:
@@ -46,6 +46,8 @@ def _spread(count: int) -> list[int]:
     return sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(most)})
 
 
-def _cell(row: Row, name: str) -> Cell:
-    value = row.get(name)
-    return Cell(figure(value), value=float(value)) if isinstance(value, (int, float)) else Cell("–")
+def _column(values: Sequence[object]) -> list[Cell]:
+    """All with as many decimals as the largest has."""
+    known = [float(value) if isinstance(value, (int, float)) else None for value in values]
+    like = max(abs(value) for value in known if value is not None)
+    return [Cell(figure(value, like), value=value) for value in known]

@@ -37,6 +37,7 @@ def figure(value: float | None, like: float | None = None) -> str:
     """
     if value is None or not math.isfinite(value):
         return "–"
+    value = value or 0.0  # never minus nothing
     size = abs(value if like is None else like)
     text = f"{value:,.{_decimals(size)}f}" if 0.01 <= size < 1e6 else f"{value:.2g}"
     short = text.rstrip("0").rstrip(".") if like is None and "." in text and "e" not in text else text

@@ -34,12 +34,14 @@ class Standing:
 def standing(history: History) -> Standing:
     """A run has ended when its summary is of its last step, and that is the last one planned or a budget was spent.
 
-    A run that goes on after its end has the old summary until it ends again.
+    A run that goes on after its end has the old summary until it ends again. What is no training run has ended.
     """
     step = int(history.metrics[-1]["step"]) if history.metrics else 0
     train = history.config.get("train", {})
     planned, budget = int(train.get("steps") or 0), any(_amount(train, key) for key in ("max_tokens", "max_seconds"))
     reached = int(history.summary.get("steps") or 0)
+    if not train:  # fine-tuning, or a judge: there is no summary to wait for
+        return Standing(_done(history, step, 0), None, ended=True)
     ended = bool(history.summary) and reached >= step and (budget or reached >= planned)
     return Standing(_done(history, step, planned), _left(history, step, planned), ended)
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scoreline.reports.compare.shown.forest import Branch, branch, scale_of
+from scoreline.reports.compare.shown.forest import Branch, branch, scale_ends, scale_of
 from scoreline.reports.compare.shown.measured import known, measured
 from scoreline.reports.compare.shown.naming import Comparison, name_of, titles
-from scoreline.reports.numerals import figure, signed_figure
+from scoreline.reports.numerals import figure
 
 VERDICTS = {"supported": "✓", "refuted": "✗", "undecided": "?"}
 """What can become of a claim, and its sign."""
@@ -39,6 +39,7 @@ def judgements(comparison: Comparison) -> list[Judgement]:
 def _judgement(claim: Mapping[str, Any], names: Mapping[str, str]) -> Judgement:
     difference, margin = measured(claim.get("difference")), known(claim.get("margin")) or 0.0
     scale = scale_of([difference], margin)
+    low, high = scale_ends(scale)
     arm, against = (names.get(claim[end], claim[end]) for end in ("arm", "against"))
     return Judgement(
         text=claim["text"],
@@ -48,8 +49,8 @@ def _judgement(claim: Mapping[str, Any], names: Mapping[str, str]) -> Judgement:
         expects=_expected(claim["expects"], margin),
         measure=name_of(claim["measure"]).title,
         branch=branch(arm, against, difference, scale, margin),
-        low=signed_figure(scale.low),
-        high=signed_figure(scale.high),
+        low=low,
+        high=high,
     )
 
 

@@ -37,31 +37,38 @@ class Forest:
 
 
 def forests(comparison: Comparison) -> list[Forest]:
-    """One forest a measure in which some pair has a difference."""
+    """One forest a measure in which some pair has a difference; not of the start, which is the same by design."""
     pairs = [pair for pair in comparison.get("pairs") or () if measured(pair["difference"]).mean is not None]
     grown = {
         name: [pair for pair in pairs if pair["measure"] == name] for name in in_order(p["measure"] for p in pairs)
     }
-    return [_forest(name, rows, titles(comparison)) for name, rows in grown.items()]
+    return [_forest(name, rows, titles(comparison)) for name, rows in grown.items() if name != "before"]
 
 
 def _forest(measure: str, pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Forest:
     differences = [measured(pair["difference"]) for pair in pairs]
-    scale = scale_of(differences)
+    scale, name = scale_of(differences), name_of(measure)
     branches = [
         branch(names.get(pair["arm"], pair["arm"]), names.get(pair["against"], pair["against"]), difference, scale)
         for pair, difference in zip(pairs, differences, strict=True)
     ]
-    name = name_of(measure)
-    return Forest(measure, name.title, name.note, signed_figure(scale.low), signed_figure(scale.high), tuple(branches))
+    return Forest(measure, name.title, name.note, *scale_ends(scale), tuple(branches))
 
 
 def branch(arm: str, against: str, difference: Measured, scale: Ruler, margin: float = 0.0) -> Branch:
-    """A difference on a scale."""
-    number, spread = difference.number(sign=True), difference.interval(sign=True)
+    """A difference on a scale, with as many decimals as the others there."""
+    like = max(abs(scale.low), abs(scale.high))
+    number, spread = difference.number(sign=True, like=like), difference.interval(sign=True, like=like)
     label = f"{arm} minus {against}: {number} {spread or 'no interval'}, {difference.seeds} seeds"
     drawn = strip(scale, label, difference.values, difference.spread, margin=margin)
     return Branch(arm, against, drawn, number, spread, difference.seeds)
+
+
+def scale_ends(scale: Ruler) -> tuple[str, str]:
+    """What is written at both ends."""
+    like = max(abs(scale.low), abs(scale.high))
+    low, high = (signed_figure(end, like) if end else "0" for end in (scale.low, scale.high))
+    return low, high
 
 
 def scale_of(differences: Sequence[Measured], margin: float = 0.0) -> Ruler:

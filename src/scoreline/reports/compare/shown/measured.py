@@ -36,17 +36,17 @@ class Measured:
 
     def number(self, *, sign: bool = False, like: Known = None) -> str:
         """The mean, with as many decimals as its interval has; or as a number `like` that."""
-        return (signed_figure if sign else figure)(self.mean, like or self._size)
+        return (signed_figure if sign else figure)(self.mean, like or self.size)
 
     def interval(self, *, sign: bool = False, like: Known = None) -> str:
         """`[0.410 – 0.520]`, or `[−0.020, +0.310]` for a difference; nothing where there is no interval."""
         if self.low is None or self.high is None:
             return ""
         write, dash = (signed_figure, ", ") if sign else (figure, " – ")
-        return f"[{dash.join(write(end, like or self._size) for end in (self.low, self.high))}]"
+        return f"[{dash.join(write(end, like or self.size) for end in (self.low, self.high))}]"
 
     @property
-    def _size(self) -> Known:
+    def size(self) -> Known:
         """Of its largest number."""
         return max((abs(end) for end in self.spread if end is not None), default=None)
 
