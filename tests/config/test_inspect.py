@@ -371,3 +371,22 @@ def test_objectives_with_parts_of_ones_own(trained: Trained, tmp_path: Path) -> 
     assert found.what_if.coefficients.norm == pytest.approx(2 * found.what_if.coefficients.other)
     assert isinstance(own, Objective)
     json.dumps(found.only(0, None))
+
+
+def test_naive_and_rloo_on_a_grpo_run_by_hand(trained: Trained) -> None:
+    """REINFORCE tells each token the reward; RLOO what the answer, charged for its KL, has above the others' mean."""
+    run = trained("algorithm=grpo")
+    plain, charged = (what_if(run, Place(2), name=name) for name in ("naive", "rloo"))
+    earned = {}
+    for sample in charged.samples:
+        kl = sum((token.old or 0.0) - (token.reference or 0.0) for token in sample.tokens)
+        earned[sample.index] = (sample.reward or 0.0) - 0.05 * kl
+    for one, other in zip(plain.samples, charged.samples, strict=True):
+        rest = [earned[s.index] for s in charged.samples if s.group == one.group and s.index != one.index]
+        gain = earned[one.index] - sum(rest) / len(rest)
+        for a, b in zip(one.tokens, other.tokens, strict=True):
+            assert a.other is not None
+            assert b.other is not None
+            assert a.other.coefficient == pytest.approx(one.reward or 0.0, abs=1e-6)
+            assert b.other.coefficient == pytest.approx(gain, abs=1e-5)
+            assert a.other.weight == b.other.weight == 1 / 8
