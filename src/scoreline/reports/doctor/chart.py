@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from statistics import fmean, median
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeGuard, get_args
 
 from scoreline.environments.resolve import distinct, name_of
 from scoreline.objectives.objective import CreditPart
@@ -182,7 +182,7 @@ def accuracy(row: Row) -> Accuracy | None:
     return Accuracy(row["step"], share["mean"], share["low"], share["high"], judged if is_number(judged) else None)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
