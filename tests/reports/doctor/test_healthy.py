@@ -30,7 +30,7 @@ HEALTHY = {
     "actor-critic": ("algorithm=actor_critic", "objective.kl=none", "train.learning_rate=1e-3", "seed=5"),
     "rloo": ("algorithm=rloo", "seed=6", "train.learning_rate=1e-3"),
     "dr-grpo": ("algorithm=dr_grpo", "objective.kl=none", "train.minibatches=2", "seed=7", "train.learning_rate=1e-3"),
-    "dapo": ("algorithm=dapo", "objective.kl=none", "train.minibatches=4", "seed=8"),
+    "dapo": ("algorithm=dapo", "objective.kl=none", "objective.resample.rounds=1", "train.minibatches=4", "seed=8"),
     "grpo-steps": ("algorithm=grpo", *STEPS, "train.minibatches=4", "seed=9"),
 }
 

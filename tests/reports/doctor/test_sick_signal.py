@@ -24,9 +24,8 @@ def test_no_step_has_a_signal(tmp_path: Path) -> None:
 
 
 def test_groups_without_variance(tmp_path: Path) -> None:
-    """Sums of four terms up to 50 are beyond the model: now and then an answer is right."""
-    made = trained(tmp_path, "data.level=3", "sampling.max_completion_length=40", "train.prompts_per_step=16")
-    sick = found(made)["groups-without-variance"]
+    """Answers drawn at a low temperature are mostly the same."""
+    sick = found(trained(tmp_path, "sampling.temperature=0.2", "train.steps=5"))["groups-without-variance"]
     assert sick.severity == "warning"
     assert "train.num_generations from 4 to 8" in sick.change
     assert sick.samples
@@ -40,11 +39,13 @@ def test_a_loss_of_zero_is_explained(tmp_path: Path) -> None:
 
 
 def test_truncated_answers(tmp_path: Path) -> None:
-    sick = found(trained(tmp_path, "sampling.max_completion_length=5", "train.steps=4"))["truncated-answers"]
+    """Three tokens: `#8` and its end, but not `#12`."""
+    small = ("data.level=1", "data.held_out=20", "sampling.max_completion_length=3", "train.steps=3")
+    sick = found(trained(tmp_path, *small))["truncated-answers"]
     assert sick.severity == "warning"
-    assert "budget of 5 tokens" in sick.evidence[0]
+    assert "budget of 3 tokens" in sick.evidence[0]
     assert "cut" in sick.evidence[1]
-    assert "sampling.max_completion_length = 10" in sick.change
+    assert "sampling.max_completion_length = 6 (now 3)" in sick.change
     assert sick.samples
 
 
@@ -62,8 +63,12 @@ def test_a_dominant_reward_function(tmp_path: Path) -> None:
     sick = found(made)["dominant-reward"]
     assert sick.title == "score decides alone"
     assert sick.change.startswith("the weight of score in [[reward]]: 0.0")
-    even = found(trained(tmp_path, f'reward=["arithmetic_answer", {{function="{marks}", weight=0.02}}]', name="even"))
-    assert "dominant-reward" in even, "the scale is what it is"
+    even = found(
+        trained(
+            tmp_path, f'reward=["arithmetic_answer", {{function="{marks}", weight=0.02}}]', "train.steps=3", name="even"
+        )
+    )
+    assert "dominant-reward" not in even, "the weight makes the scales alike"
 
 
 def test_answers_without_a_score(tmp_path: Path) -> None:
@@ -94,6 +99,7 @@ def test_a_reward_function_that_fails(tmp_path: Path) -> None:
     assert sick.change.endswith("--resume.")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_duplicate_and_leaked_prompts(tmp_path: Path) -> None:
     """The held-out questions stand in the training file: some word for word, some with other spaces."""
     held = [(f"{a}+{a + 1}+2=", str(2 * a + 3)) for a in range(10)]

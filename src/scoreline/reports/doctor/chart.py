@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from statistics import fmean, median
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeGuard, get_args
 
 from scoreline.environments.resolve import distinct, name_of
 from scoreline.objectives.objective import CreditPart
@@ -116,26 +116,38 @@ class Chart:
         spread, known = self.series("reward_std"), self.accuracies
         if len(known) > 1 and known[-1].judged is not None:
             return known[-1].mean >= SOLVED
-        risen = len(self.reward) > 0 and self.reward.change >= self.spread / 2
+        risen = self.spread > 0 and len(self.reward) > 0 and self.reward.change >= self.spread / 2
         settled = risen and len(spread) > 0 and spread.last <= self.spread / 2
         return settled or (len(known) > 0 and known[-1].mean >= SOLVED and not self.fell)
 
-    @property
-    def fall(self) -> float:
-        """How far the mean reward is below its highest window."""
-        return self.reward.highest()[0] - self.reward.last if len(self.reward) else 0.0
+    @cached_property
+    def height(self) -> tuple[float, int]:
+        """The reward from which it fell furthest: that of the first step, before any update, or of the highest window;
+        and the last step that it stands for.
+        """
+        first = (self.reward.values[0], self.reward.steps[0])
+        return max(first, self.reward.highest())
 
-    @property
+    @cached_property
     def fell(self) -> bool:
-        """Whether the training reward fell by more than half of its spread, and by more than chance (4 errors)."""
-        return self.spread > 0 and self.fall >= max(self.spread / 2, 4 * self.noise)
+        """Whether the training reward fell by half of its spread and by more than chance: 3 errors below the first
+        step, or 4 below the highest window, which is the luckiest of many.
+        """
+        if self.spread == 0 or not len(self.reward):
+            return False
+        start, window = 3 * self.noise * math.sqrt(self.reward.window), 4 * self.noise
+        falls = (self.reward.values[0] - start, self.reward.highest()[0] - window)
+        half = self.reward.last + self.spread / 2
+        return self.reward.last <= max(falls) and half <= self.height[0]
 
     @property
     def improved(self) -> bool:
-        """Whether the run got better at what it is for: held-out accuracy if it was measured again, else reward."""
+        """Whether the run got better at what it is for: held-out accuracy where it was measured again, else the reward,
+        by a tenth of its spread.
+        """
         if len(self.accuracies) > 1:
             return self.accuracies[-1].mean > self.accuracies[0].mean
-        return len(self.reward) > 0 and self.reward.change >= max(self.spread / 4, 2 * self.noise)
+        return len(self.reward) > 0 and self.reward.change > self.spread / 10
 
     @cached_property
     def weights(self) -> dict[str, float]:
@@ -170,7 +182,7 @@ def accuracy(row: Row) -> Accuracy | None:
     return Accuracy(row["step"], share["mean"], share["low"], share["high"], judged if is_number(judged) else None)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 

@@ -10,7 +10,7 @@ PATIENCE = 20
 """Steps that a critic gets to learn, since it begins at zero."""
 
 NOTHING = 0.05
-"""Explained variance of a critic that might as well be a constant."""
+"""Explained variance of a critic that might as well be a constant; one that passed it once may lose it to success."""
 
 WORSE = -0.5
 """Explained variance at which the critic adds half of the variance that it should take away."""
@@ -22,7 +22,7 @@ def unexplained(chart: Chart) -> Finding | None:
     if not len(explained):
         return None
     worse = len(explained) >= 3 and explained.last <= WORSE
-    if not worse and (explained.steps[-1] < PATIENCE or explained.last >= NOTHING):
+    if not worse and (explained.steps[-1] < PATIENCE or explained.highest()[0] >= NOTHING):
         return None
     rate = chart.number("critic.learning_rate", 0.0)
     gradient = chart.series("grad_norm/critic")

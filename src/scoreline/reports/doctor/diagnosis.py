@@ -5,52 +5,50 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from scoreline.errors import CheckpointError
-from scoreline.reports.doctor import (
-    clip,
-    critic,
-    drift,
-    entropy,
-    failure,
-    lengths,
-    prompts,
-    rate,
-    rewards,
-    sampler,
-    signal,
-)
 from scoreline.reports.doctor.chart import Chart
+from scoreline.reports.doctor.clip import always_binds, cannot_bind, never_binds
+from scoreline.reports.doctor.critic import unexplained
+from scoreline.reports.doctor.drift import kl_runaway, length_drift
+from scoreline.reports.doctor.entropy import collapse, explosion
+from scoreline.reports.doctor.failure import stopped
 from scoreline.reports.doctor.finding import RANKS, Finding
+from scoreline.reports.doctor.lengths import never_end, truncated
+from scoreline.reports.doctor.prompts import duplicates, leaks, left_out
+from scoreline.reports.doctor.rate import skipped, too_high, too_low
+from scoreline.reports.doctor.rewards import cheating, dominant, never_scores, unscored
+from scoreline.reports.doctor.sampler import mismatch
+from scoreline.reports.doctor.signal import no_signal, silent_groups, zero_loss
 from scoreline.reports.history import History
 
 Check = Callable[[Chart], Finding | None]
 """Reads a run, and says at most one thing about it."""
 
 CHECKS: tuple[Check, ...] = (
-    failure.stopped,
-    rate.skipped,
-    rate.too_high,
-    signal.no_signal,
-    lengths.never_end,
-    sampler.mismatch,
-    rewards.cheating,
-    rewards.unscored,
-    rewards.never_scores,
-    prompts.leaks,
-    entropy.collapse,
-    entropy.explosion,
-    drift.kl_runaway,
-    critic.unexplained,
-    clip.always_binds,
-    lengths.truncated,
-    drift.length_drift,
-    signal.silent_groups,
-    rewards.dominant,
-    rate.too_low,
-    prompts.duplicates,
-    prompts.left_out,
-    signal.zero_loss,
-    clip.cannot_bind,
-    clip.never_binds,
+    stopped,
+    skipped,
+    too_high,
+    no_signal,
+    never_end,
+    mismatch,
+    cheating,
+    unscored,
+    never_scores,
+    leaks,
+    collapse,
+    explosion,
+    kl_runaway,
+    unexplained,
+    always_binds,
+    truncated,
+    length_drift,
+    silent_groups,
+    dominant,
+    too_low,
+    duplicates,
+    left_out,
+    zero_loss,
+    cannot_bind,
+    never_binds,
 )
 """In the order in which they matter when they are equally severe: what makes the others' numbers meaningless first."""
 

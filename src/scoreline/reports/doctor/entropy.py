@@ -35,11 +35,16 @@ def collapse(chart: Chart) -> Finding | None:
         evidence=(said, *chart.reward_moved, *alike),
         cause="The policy settled on one answer to each question before it found the right ones: updates too large or "
         "too many for a batch, or nothing that keeps it open. What it no longer samples it cannot learn.",
-        change=f"train.learning_rate below {chart.rate:g}; objective.surrogate.high "
+        change=f"{_warmer(chart)}train.learning_rate below {chart.rate:g}; objective.surrogate.high "
         "above low (0.28); objective.entropy = {coefficient = 0.001}; a reference, objective.kl.beta.",
         steps=entropy.ending[:MOST],
         samples=chart.answers(lambda row: True, entropy.ending)[:4],
     )
+
+
+def _warmer(chart: Chart) -> str:
+    temperature = chart.number("sampling.temperature", 1.0)
+    return f"sampling.temperature = 1.0 (now {temperature:g}); " if temperature < 1 else ""
 
 
 def explosion(chart: Chart) -> Finding | None:

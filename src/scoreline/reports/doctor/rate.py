@@ -12,21 +12,28 @@ STILL_KL = 1e-5
 STILL_WAY = 2e-6
 """Sum of the learning rates of all updates, about as far as AdamW takes a weight: a ten-thousandth of a usual 0.02."""
 
+BURST = 5.0
+"""Nats a token, mean of a step: an update moved whole answers by factors that no clip and no pull can take back."""
+
 PATIENCE = 20
 """Steps before a policy that has not moved is remarkable: warm-up is over then."""
 
 
 def too_high(chart: Chart) -> Finding | None:
-    """The reward that is trained for falls while it is trained for."""
-    if not chart.fell:
+    """The reward that is trained for falls, or updates throw the policy far from where it was."""
+    kl = chart.series("kl")
+    burst = () if chart.improved else kl.where(lambda value: value >= BURST)
+    if not len(chart.reward) or not (chart.fell or burst):
         return None
-    reward, (best, at) = chart.reward, chart.reward.highest()
+    reward, (best, at) = chart.reward, chart.height
+    leaps = (f"KL reached {max(kl.values):.3g} nats a token, above {BURST:g} in {span(burst)}.",) if burst else ()
     return Finding(
         name="learning-rate-too-high",
         severity="alarm",
-        title="The policy breaks: the reward that it is trained for falls",
+        title="The policy breaks",
         evidence=(
             f"The mean reward was {best:.3f} up to step {at} and is {reward.last:.3f} in {span(reward.ending)}.",
+            *leaps,
             *_signs(chart),
         ),
         cause=f"The learning rate {chart.rate:g} is too high for {chart.updates} updates of each batch: steps go so "
@@ -42,7 +49,7 @@ def too_low(chart: Chart) -> Finding | None:
     """A policy that has a signal and does not move."""
     rates, kl, gradient = chart.series("learning_rate"), chart.series("kl"), chart.series("grad_norm")
     signal = len(gradient) > 0 and gradient.last > 0
-    if len(rates) < PATIENCE or not signal or chart.solved or chart.improved:
+    if len(rates) < PATIENCE or not signal or chart.solved:
         return None
     way, held = sum(rates.values) * chart.updates, len(kl) > 0 and not _refreshed(chart)
     if (kl.last > STILL_KL) if held else (way > STILL_WAY):

@@ -9,8 +9,8 @@ from scoreline.reports.doctor.chart import Chart
 from scoreline.reports.doctor.finding import MOST, Finding, Severity
 from scoreline.reports.doctor.series import span
 
-SILENT = 0.7
-"""Share of groups with equal rewards: from 0.7 on, a group that teaches something costs more than three groups."""
+SILENT = 0.8
+"""Share of groups with equal rewards: from 0.8 on, a group that teaches something costs as much as five groups."""
 
 WITHOUT_SIGNAL = 0.25
 """Share of steps that changed nothing: one such step is chance, every fourth is a quarter of what the run costs."""
@@ -52,7 +52,7 @@ def silent_groups(chart: Chart) -> Finding | None:
     said = f"{share.last:.0%} of the groups had equal rewards in {span(ending)}, {share.first:.0%} at the beginning."
     return Finding(
         name="groups-without-variance",
-        severity="note" if chart.solved else "warning",
+        severity="note" if chart.solved or chart.improved else "warning",
         title="Most groups have no variance",
         evidence=(said, *chart.reward_moved, *_common(chart, ending)),
         cause=_why(chart),
@@ -116,6 +116,8 @@ def _common(chart: Chart, steps: tuple[int, ...]) -> tuple[str, ...]:
 def _why(chart: Chart) -> str:
     if chart.solved:
         return "Most questions are learned: their answers are all right, and nothing is left to compare."
+    if chart.fell:
+        return "The policy broke, and its answers are all wrong: see the fall of the reward."
     if not len(chart.reward) or chart.spread == 0.0:
         return (
             "Every answer gets the same reward: the questions are too hard or too easy for this model, or the reward "
@@ -131,6 +133,8 @@ def _more_variance(chart: Chart) -> str:
     answers = int(chart.number("train.num_generations", 8))
     if chart.solved:
         return "stop here, or go on with harder questions (data.source, data.level)."
+    if chart.fell:
+        return "what made the reward fall, first of all train.learning_rate."
     if chart.spread == 0.0:
         return (
             "compare the samples with what [[reward]] expects; take questions that the model gets right now and then "
