@@ -238,7 +238,7 @@ def test_a_folder_without_a_comparison_says_so(tmp_path: Path) -> None:
         read(tmp_path)
     (tmp_path / "comparison.json").write_text("[1")
     with pytest.raises(CheckpointError, match="not a JSON object"):
-        write_comparison(tmp_path)
+        read(tmp_path)
 
 
 def test_the_last_row_of_a_growing_file(tmp_path: Path) -> None:
