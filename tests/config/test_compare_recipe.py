@@ -10,7 +10,7 @@ import pytest
 from scoreline.config.compare.recipe import Budget, read, short, written
 from scoreline.config.compare.trials import changed, config_of, trials
 from scoreline.config.dump import dump
-from scoreline.errors import ConfigError
+from scoreline.errors import ConfigError, DataError
 
 BASE = """
 reward = ["arithmetic_answer"]
@@ -144,6 +144,13 @@ def short_trials(tmp_path: Path, arms: list[str]) -> list:
         ('["algorithm=naive"]', '["data.level=3"]', r"cannot be compared[\s\S]*data.level"),
         ('["algorithm=naive"]', '["train.steps=5"]', r"cannot be|no budget|are the same|differ"),
         ('["algorithm=naive"]', '["train.num_generations=1"]', r"Arm naive: A group baseline needs"),
+        ('["algorithm=naive"]', '["model.path=./gone"]', r"Arm naive: The model folder is missing"),
+        ('["algorithm=naive"]', '["judge.path=./gone"]', r"Arm naive: The model folder is missing"),
+        (
+            '["algorithm=naive"]',
+            '["reward=[]", "step_reward=[\\"arithmetic_steps\\"]"]',
+            r"Arm naive: Steps are rewarded, but",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(write: Write, tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -151,6 +158,12 @@ def test_what_cannot_be_compared_is_refused(write: Write, tmp_path: Path, old: s
     if "train.steps=5" in new:
         text = text.replace("tokens = 100", "")
     with pytest.raises(ConfigError, match=said):
+        trials(read(write(text)), tmp_path)
+
+
+def test_questions_that_are_not_there_are_refused(write: Write, tmp_path: Path) -> None:
+    text = COMPARED.replace('"train.learning_rate=1e-4"', '"data.source=gone.jsonl"')
+    with pytest.raises(DataError, match=r"gone\.jsonl"):
         trials(read(write(text)), tmp_path)
 
 

@@ -55,6 +55,18 @@ def test_one_seed_decides_nothing() -> None:
     assert (said, "fewer than two seeds" in why) == ("undecided", True)
 
 
+def test_the_rule_is_said() -> None:
+    found = interval(-0.2, 0.2)
+    rules = {
+        ("more", 0.1): "above 0.1",
+        ("less", 0.0): "below 0",
+        ("less", 0.1): "below -0.1",
+        ("same", 0.1): "within 0.1",
+    }
+    for (expects, margin), rule in rules.items():
+        assert verdict(Claim("x", "a", expects=expects, margin=margin), found)[1].endswith(f"expected {rule}")  # type: ignore[arg-type]
+
+
 def test_missing_pairs_are_said() -> None:
     _, why = verdict(Claim("more", "a"), estimate([0.5, None, 0.6]))
     assert "over 2 seeds, 1 of 3 pairs are missing" in why

@@ -10,6 +10,7 @@ import pytest
 from reports.compared import CONFIG, arm, configured, write_trial
 
 from scoreline.errors import CheckpointError, ConfigError
+from scoreline.reports import jsonl
 from scoreline.reports.compare.arms import Arm, read_trial
 from scoreline.reports.compare.claims import Claim
 from scoreline.reports.compare.comparison import Spent, read, summarise, write
@@ -237,4 +238,14 @@ def test_a_folder_without_a_comparison_says_so(tmp_path: Path) -> None:
         read(tmp_path)
     (tmp_path / "comparison.json").write_text("[1")
     with pytest.raises(CheckpointError, match="not a JSON object"):
-        write_comparison(tmp_path)
+        read(tmp_path)
+
+
+def test_the_last_row_of_a_growing_file(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    assert jsonl.last(file) is None
+    file.write_text('{"step": 1}\n{"step": 2}\n{"st', encoding="utf-8")
+    assert jsonl.last(file) == {"step": 2}
+    assert jsonl.last(file, longest=8) is None, "the row begins before what is read"
+    file.write_text("", encoding="utf-8")
+    assert jsonl.last(file) is None

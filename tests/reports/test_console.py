@@ -241,3 +241,12 @@ def test_a_budget_of_tokens_tells_how_many_steps_there_will_be() -> None:
         show(report(1, num_tokens=20.0))
         show(report(2, num_tokens=60.0))
     assert [line.split("  ")[0] for line in stream.getvalue().splitlines()] == ["step 1/5", "step 2/4"]
+
+
+def test_runs_on_a_terminal_are_a_bar() -> None:
+    screen = Screen()
+    with Console(stream=screen).runs(2) as advance:
+        advance(0.4)
+        advance(0.6, "grpo-0 done, 4 s")
+    assert "\x1b[" in screen.getvalue()
+    assert "run 1/2  grpo-0 done, 4 s" in screen.getvalue()

@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scoreline.config.build import check_plan, copies
+from scoreline.config.build import check_plan, copies, right_rewards
 from scoreline.config.compare.recipe import Arm, Budget, Comparison
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine
 from scoreline.config.export import RESOLVED
 from scoreline.config.load import load
 from scoreline.config.run import Run
+from scoreline.environments.prompts import load as load_prompts
 from scoreline.errors import ConfigError, ScorelineError
 from scoreline.models.footprint import refuse_too_large
+from scoreline.models.loading import resolve
 from scoreline.reports.compare.settings import ASIDE, differing, refuse_unlike
 
 
@@ -41,11 +43,15 @@ class Trial:
 def trials(comparison: Comparison, folder: Path) -> list[Trial]:
     """Every arm with every seed, seed by seed, so that what is there first can be compared.
 
-    Raises `ConfigError` for arms that cannot be trained, that are not measured alike, or of which two are the same.
+    Raises `ConfigError` for arms that cannot be trained, that are not measured alike, or of which two are the same, and
+    `DataError` for questions that are not there.
     """
     runs = budgeted({arm.name: _run(comparison, arm) for arm in comparison.arm}, comparison.budget)
     for name, run in runs.items():
-        with_name(name, run)
+        check(name, run)
+    questions = {repr(run.data): run.data for run in runs.values()}
+    for data in questions.values():
+        load_prompts(data)
     configs = {name: config_of(run) for name, run in runs.items()}
     refuse_unlike(configs, comparison.allow)
     _refuse_twins(configs)
@@ -101,12 +107,16 @@ def changed(trial: Trial) -> list[str] | None:
     return [row["key"] for row in rows] or ["the recipe"]
 
 
-def with_name(name: str, run: Run) -> None:
+def check(name: str, run: Run) -> None:
     """Everything that can be refused without loading a model, with the arm's name in front."""
     try:
         check_plan(run)
         check_engine(run.engine, run.sampling)
         refuse_too_large(run.model, copies(run))
+        if run.judge is not None:
+            resolve(run.judge.path)
+        if run.data.held_out != 0:
+            right_rewards(run)
     except ScorelineError as error:
         raise ConfigError(f"Arm {name}: {error}") from error
 

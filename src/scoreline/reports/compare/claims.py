@@ -74,5 +74,9 @@ def _decide(claim: Claim, low: float, high: float) -> Verdict:
 
 
 def _rule(claim: Claim) -> str:
-    rules = {"more": f"above {claim.margin:g}", "less": f"below {-claim.margin:g}", "same": f"within {claim.margin:g}"}
+    rules = {
+        "more": f"above {claim.margin:g}",
+        "less": f"below {-claim.margin or 0:g}",
+        "same": f"within {claim.margin:g}",
+    }
     return f"expected {rules[claim.expects]}"
