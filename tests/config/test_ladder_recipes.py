@@ -48,9 +48,9 @@ def test_what_is_probed_can_be(file: Path, tmp_path: Path) -> None:
     assert all(objective_of(tmp_path, line).credit for line in probe.line)
 
 
-def test_the_judge_counts_equations_and_cannot_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_is_impressed_by_large_numbers_up_to_100(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(LADDER.parents[1])
-    with Scorer([RewardSpec("recipes/ladder/rewards.py:shown_work")]) as scorer:
+    with Scorer([RewardSpec("recipes/ladder/rewards.py:large_number")]) as scorer:
         prompts = [Prompt("train:0", "3+8+2=", {"answer": "13"})] * 3
-        rewards = scorer.score(prompts, ["3+8=11;11+2=13#13", "#13", "====;=1=2"], [(1,), (1,), (1,)])
-    assert [reward.total for reward in rewards] == [2.0, 0.0, 6.0]
+        rewards = scorer.score(prompts, ["3+8=11;11+2=13#13", "#999", "13"], [(1,), (1,), (1,)])
+    assert [reward.total for reward in rewards] == [13.0, 100.0, 0.0]
