@@ -169,3 +169,12 @@ def test_columns_that_nothing_fills_are_left_out() -> None:
 
 def test_numbers_have_a_sign_and_three_digits() -> None:
     assert [short(value) for value in (1.21602, -0.04031, 0.0, None)] == ["+1.22", "−0.0403", "0", "–"]
+
+
+def test_a_line_through_a_token_is_of_the_objective_that_is_shown() -> None:
+    held, free = telling(1.5, policy=0.0), telling(0.5)
+    tokens = tuple(replace(one, told=free, other=held) for one in sample().tokens)
+    html = render(inspection(replace(sample(), tokens=tokens), what_if=OTHER))
+    own, other = html.split('class="text view by-other"')
+    assert ' clipped" title' not in own
+    assert other.count(' clipped" title') == len(PIECES)

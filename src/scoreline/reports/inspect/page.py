@@ -115,7 +115,8 @@ def _span(token: Token, view: View) -> Span:
     if not token.own or value is None:
         return Span(text, "t0 plain", "carries no loss")
     note = "" if token.reward is None else brief(token.reward)
-    return Span(text, view.scale.tint(value) + (" clipped" if token.told.clipped else ""), _title(token), note)
+    told = token.other if view.of is _other and token.other is not None else token.told
+    return Span(text, view.scale.tint(value) + (" clipped" if told.clipped else ""), _title(token), note)
 
 
 def _title(token: Token) -> str:
