@@ -106,7 +106,8 @@ def plant(folder: Path) -> None:
         answers = [sample for row in rows for sample in row.get("samples", [row])]
         for answer, text in zip(answers, (HOSTILE, RIGHT_TO_LEFT, "9" * 20_000), strict=False):
             answer |= {"prompt": text, "completion": text}
-            answer.pop("tokens", None)
+            if "tokens" in answer:  # [piece, advantage]
+                answer["tokens"] = [[text if i == 0 else "", token[1]] for i, token in enumerate(answer["tokens"])]
         file.write_text("".join(jsonl.encode(row) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -184,7 +185,7 @@ def test_letters_of_a_drawing_are_readable_on_a_phone(browser: Chromium, page: P
     heights = browser.evaluate(
         "[...document.querySelectorAll('svg.plot text')].map(e => e.getBoundingClientRect().height).filter(h => h)"
     )
-    assert min(heights) > 8
+    assert [height for height in heights if height <= 8] == []
 
 
 def test_a_dark_room_and_paper(browser: Chromium, page: Path) -> None:
