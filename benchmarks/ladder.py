@@ -1,7 +1,7 @@
 """The ladder, measured: `python benchmarks/ladder.py [EXPERIMENT...]`, then docs/ladder.md.
 
 Each experiment is a comparison in recipes/ladder/ with claims that it could refute; what is finished is not made again.
-Results go to docs/results/ladder/, one file an experiment. `--smoke` makes every one of them with two seeds and two
+Results go to docs/results/ladder/, one file an experiment. `--smoke` makes every one of them with two seeds and three
 steps in a folder of its own, and leaves docs/ alone: it shows that they run, not what comes out.
 """
 
@@ -32,7 +32,7 @@ NEEDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 
 SMALL = (
     "seeds=[0,1]",
-    "budget.steps=2",
+    "budget.steps=3",
     "budget.tokens=none",
     "train.prompts_per_step=4",
     "train.num_generations=4",
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what was asked for, one experiment after the other, and write the page after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", nargs="*", help=f"{', '.join(EXPERIMENTS)}; left out, all of them")
-    parser.add_argument("--smoke", action="store_true", help="two seeds and two steps of each; docs/ stays as it is")
+    parser.add_argument("--smoke", action="store_true", help="two seeds and three steps of each; docs/ stays as it is")
     parser.add_argument("--jobs", type=int, help="runs at a time; left out, one a core")
     told = parser.parse_args(argv)
     unknown = [name for name in told.experiment if name not in EXPERIMENTS]
