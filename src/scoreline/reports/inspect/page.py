@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from scoreline.reports import jsonl
-from scoreline.reports.answers import Span, shown
+from scoreline.reports.answers import Span
+from scoreline.reports.frame import Frame, framed
 from scoreline.reports.inspect.table import Column, compared, named, present, sum_of
 from scoreline.reports.inspect.view import Inspection, Sample, Telling, Token
 from scoreline.reports.inspect.words import short
-from scoreline.reports.numerals import brief, number
+from scoreline.reports.numerals import brief
 from scoreline.reports.plaintext import visible
 from scoreline.reports.tints import Scale
 
@@ -43,19 +42,13 @@ def write_page(folder: Path, found: Inspection, sample: int | None = None) -> Pa
 
 def render(found: Inspection, sample: int | None = None) -> str:
     """The page as text."""
-    pages = Environment(
-        loader=PackageLoader("scoreline.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"shown": shown, "number": number, "brief": _brief, "visible": _visible}
     picked = _picked(found, sample)
     views = _views(found, picked)
     chosen = None if sample is None else found.samples[sample]
     columns = [] if chosen is None else present(chosen, found.what_if)
-    return pages.get_template("inspect.html.j2").render(
+    return framed(
+        "inspect.html.j2",
+        _frame(found, chosen),
         found=found,
         views=views,
         answers=[_dressed(one, views, None if one.index == sample else LONGEST) for one in picked],
@@ -64,6 +57,15 @@ def render(found: Inspection, sample: int | None = None) -> str:
         rows=[] if chosen is None else [(token, named(token), _row(token, columns)) for token in chosen.tokens],
         compared=[] if found.what_if is None else list(compared(found.what_if)),
     )
+
+
+def _frame(found: Inspection, chosen: Sample | None) -> Frame:
+    words = "What these answers were told" if chosen is None else "What this answer was told"
+    beta = [] if found.beta is None else [("beta", f"{found.beta:.4g}")]
+    losses = [(f"loss, {name}", f"{loss:.6g}") for name, loss in found.losses.items()]
+    facts = [("objective", str(found.objective)), *beta, *losses]
+    eyebrow = f"Scoreline · {found.run} · step {found.step}"
+    return Frame(f"{found.run}, step {found.step}", eyebrow, [("words", words)], facts)
 
 
 def _picked(found: Inspection, sample: int | None) -> list[Sample]:
@@ -140,11 +142,3 @@ def _number(value: Any) -> str:
     if value is None:
         return "–"
     return value if isinstance(value, str) else f"{value:.4g}".replace("-", "−")
-
-
-def _brief(value: float | None) -> str:
-    return "–" if value is None else brief(value)
-
-
-def _visible(text: str) -> str:
-    return visible(text)
