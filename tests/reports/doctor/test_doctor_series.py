@@ -96,3 +96,15 @@ def test_every_check_is_silent_where_nothing_was_measured(tmp_path: Path) -> Non
     history = read_history(tmp_path)
     assert [check(Chart(history)) for check in CHECKS] == [None] * len(CHECKS)
     assert diagnose(history) == []
+
+
+@pytest.mark.parametrize(("end", "severity"), [(0.45, "warning"), (0.95, None)])
+def test_entropy_that_goes_before_the_task_is_learned(tmp_path: Path, end: float, severity: str | None) -> None:
+    """From 0.3 to 0.01 nats: a collapse at an accuracy of 0.45, success at one of 0.95."""
+    record = write_run(tmp_path, steps=0, before=0.4, after=end)
+    config = CONFIG + '[train]\nsteps = 12\n[objective]\ncredit = [{type = "GroupNorm"}]\n'
+    (tmp_path / "config.resolved.toml").write_text(config, encoding="utf-8")
+    for step in range(1, 13):
+        record.report(report(step, reward=0.4, reward_std=0.5, entropy=0.3 * 0.7 ** (step - 1), kl=0.1))
+    found = {finding.name: finding.severity for finding in diagnose(read_history(tmp_path))}
+    assert found.get("entropy-collapse") == severity
