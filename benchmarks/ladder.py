@@ -30,6 +30,9 @@ NEEDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 }
 """What an experiment starts from: the run's folder, and the command that makes it."""
 
+MADE = "made-by-ladder.txt"
+"""Stands in such a folder once its command has ended, and says whether it was made whole or small."""
+
 SMALL = (
     "seeds=[0,1]",
     "budget.steps=3",
@@ -60,11 +63,12 @@ def scoreline(*arguments: str) -> None:
 
 
 def prepare(experiment: str, *, smoke: bool) -> None:
-    """Make what the experiment starts from, as far as it is not there."""
+    """Make what the experiment starts from, where it is not there. What was made small is no start for a real one."""
     for place, (verb, recipe) in NEEDS.get(experiment, ()):
-        if not (ROOT / place / "DONE").is_file():
+        made = ROOT / place / MADE
+        if not made.is_file() or (made.read_text(encoding="utf-8") != "whole" and not smoke):
             scoreline(verb, recipe, *(SMALLER.get(verb, ()) if smoke else ()), "--overwrite")
-            (ROOT / place / "DONE").touch()
+            made.write_text("small" if smoke else "whole", encoding="utf-8")
 
 
 def measure(experiment: str, folder: Path, *, smoke: bool, jobs: int | None) -> dict[str, Any]:
