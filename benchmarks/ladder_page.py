@@ -102,7 +102,7 @@ def arms(found: Found) -> str:
     shown = [key for key in COLUMNS if any(key in arm["measures"] for arm in rows)]
     head = f"| arm | {' | '.join(COLUMNS[key] for key in shown)} |\n|---|{'--:|' * len(shown)}\n"
     cells = [" | ".join(_estimate(arm["measures"].get(key)) for key in shown) for arm in rows]
-    named = [arm["title"] or arm["name"] for arm in rows]
+    named = [f"`{arm['name']}` {arm['title']}".strip() for arm in rows]
     return head + "\n".join(f"| {title} | {cell} |" for title, cell in zip(named, cells, strict=True)) + "\n"
 
 
@@ -132,8 +132,13 @@ def _number(value: float) -> str:
 
 def pictures(found: Mapping[str, Found]) -> dict[str, str]:
     """The learning curves of each experiment, as SVG files of their own."""
-    drawn = {name: draw_arms(each) for name, each in found.items()}
+    drawn = {name: draw_arms({**each, "arms": [_named(arm) for arm in each["arms"]]}) for name, each in found.items()}
     return {name: _standing(curves[0].svg) for name, curves in drawn.items() if curves}
+
+
+def _named(arm: Found) -> dict[str, Any]:
+    """An arm that is called by its name, which is short enough for the end of a line."""
+    return {**arm, "title": arm["name"]}
 
 
 def _standing(svg: str) -> str:

@@ -50,8 +50,8 @@ def test_arms_show_the_measures_that_some_arm_has() -> None:
     assert text.splitlines() == [
         "| arm | final accuracy | MB |",
         "|---|--:|--:|",
-        "| the first | 0.500 [0.400, 0.600] | 512 |",
-        "| other | 0.400 [0.300, 0.500] |  |",
+        "| `one` the first | 0.500 [0.400, 0.600] | 512 |",
+        "| `other` | 0.400 [0.300, 0.500] |  |",
     ]
 
 
@@ -67,4 +67,4 @@ def test_notes_and_pictures_come_along(tmp_path: Path, monkeypatch: pytest.Monke
     assert "](images/ladder/clip.svg)" in page
     picture = (places["PICTURES"] / "clip.svg").read_text(encoding="utf-8")
     assert picture.startswith("<svg ")
-    assert "the first" in picture
+    assert ">one<" in picture, "arms are called by their names"
