@@ -109,21 +109,25 @@ def arms(found: Found) -> str:
 def _estimate(measure: Found | None) -> str:
     if measure is None or measure.get("mean") is None:
         return ""
-    if measure.get("low") is None:
-        return _number(measure["mean"])
-    return f"{_number(measure['mean'])} [{_number(measure['low'])}, {_number(measure['high'])}]"
+    ends = _bounds(measure)
+    mean = _number(measure["mean"])
+    return mean if ends is None else f"{mean} [{_number(ends[0])}, {_number(ends[1])}]"
 
 
 def _difference(claim: Found) -> str:
-    """The difference with the wider of the two intervals on each side: the one that decides."""
     found = claim.get("difference")
     if not found or found.get("mean") is None:
         return ""
-    ends = [(found.get("low"), found.get("t_low")), (found.get("high"), found.get("t_high"))]
-    (lows, highs) = ([end for end in pair if end is not None] for pair in ends)
-    if not lows or not highs:
-        return f"{found['mean']:+.3g}"
-    return f"{found['mean']:+.3g} [{min(lows):+.3g}, {max(highs):+.3g}]"
+    ends = _bounds(found)
+    return f"{found['mean']:+.3g}" if ends is None else f"{found['mean']:+.3g} [{ends[0]:+.3g}, {ends[1]:+.3g}]"
+
+
+def _bounds(found: Found) -> tuple[float, float] | None:
+    """The wider of the two intervals on each side: the one that decides."""
+    ends = [
+        [found[key] for key in pair if found.get(key) is not None] for pair in (("low", "t_low"), ("high", "t_high"))
+    ]
+    return (min(ends[0]), max(ends[1])) if all(ends) else None
 
 
 def _number(value: float) -> str:

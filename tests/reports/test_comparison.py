@@ -187,8 +187,8 @@ def test_the_table_and_the_page_show_what_was_found(tmp_path: Path) -> None:
     found = two(tmp_path, (Claim("<b>rising</b> learns", "rising", "start"),))
     text = table(found)
     assert "A title\ntiny on arithmetic, level 1: 3 held-out prompts" in text
-    assert "rising  0.900 [0.800, 1.000]" in text
-    assert "+0.450 [+0.400, +0.500]" in text
+    assert "rising  0.900 [-0.371, 2.171]" in text, "0.9 -+ 12.706 x 0.1: with two seeds Student's is the wider one"
+    assert "+0.450 [-0.185, +1.085]" in text
     assert "undecided   <b>rising</b> learns" in text
     page = write_comparison(tmp_path).read_text(encoding="utf-8")
     assert "&lt;b&gt;rising" in page

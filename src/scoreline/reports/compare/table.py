@@ -52,11 +52,14 @@ def _failed(comparison: Json) -> str:
 
 
 def _spread(found: Json | None, sign: str = "") -> str:
-    """`0.512 [0.480, 0.544]`, the bootstrap's interval."""
+    """`0.512 [0.480, 0.544]`, the wider of both intervals on each side, as on the page and in verdicts."""
     if found is None:
         return "–"
     mean = f"{found['mean']:{sign}.3f}"
-    return mean if found["low"] is None else f"{mean} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+    if found["low"] is None:
+        return mean
+    low, high = min(found["low"], found["t_low"]), max(found["high"], found["t_high"])
+    return f"{mean} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def _mean(found: Json | None, form: str = ".3f") -> str:
