@@ -33,21 +33,16 @@ NEEDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 MADE = "made-by-ladder.txt"
 """Stands in such a folder once its command has ended, and says whether it was made whole or small."""
 
-SMALL = (
-    "seeds=[0,1]",
-    "budget.steps=3",
-    "budget.tokens=none",
-    "train.prompts_per_step=4",
-    "train.num_generations=4",
-    "train.minibatches=1",
-    "eval.prompts=8",
-    "eval.every=0",
-)
+SMALL = ("seeds=[0,1]", "budget.steps=3", "budget.tokens=none", "eval.prompts=8", "eval.every=0")
+FEW = ("train.prompts_per_step=4", "train.num_generations=4", "train.minibatches=1")
 """What makes a comparison small enough to be made in seconds."""
 SMALLER: dict[str, tuple[str, ...]] = {
-    "absolute": ("probe.batches=4",),
-    "critic": ("probe.batches=4",),
-    "iterative": ("judge.prompts=8", "judge.fit.steps=5"),
+    "absolute": (*FEW, "probe.batches=4"),
+    "critic": (*FEW, "probe.batches=4"),
+    "clip": FEW,
+    "reference": FEW,
+    "process": FEW,
+    "iterative": (*FEW, "judge.prompts=8", "judge.fit.steps=5"),
     "sft": ("sft.steps=5", "data.habits.rows=400"),
     "label": ("prompts=40",),
     "reward-model": ("fit.steps=5",),
