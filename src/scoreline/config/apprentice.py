@@ -9,7 +9,7 @@ from scoreline.environments.preferences import load_labelled, load_pairs
 from scoreline.environments.rewards import Scorer
 from scoreline.errors import ConfigError
 from scoreline.models.judges import OutcomeJudge, ProcessJudge
-from scoreline.models.policy import Policy
+from scoreline.models.outline import Speaker
 from scoreline.rollout.collect import Encoded, Sampler
 from scoreline.rollout.continuations import Shepherd
 from scoreline.rollout.teaching import PairTeacher, StepTeacher, Teacher
@@ -43,7 +43,7 @@ def make_apprentice(
     run: Run,
     judge: OutcomeJudge | ProcessJudge,
     sampler: Sampler,
-    policy: Policy,
+    policy: Speaker,
     prompts: Sequence[Encoded],
     checker: Scorer | None,
 ) -> Apprentice | None:
@@ -70,7 +70,7 @@ def make_apprentice(
     return Apprentice(JudgeLearner(judge, told.fit), lesson, replay, held_out=told.held_out, seed=run.seed)
 
 
-def make_teacher(run: Run, told: Judge, kind: str, training: Sampler, policy: Policy, checker: Scorer) -> Teacher:
+def make_teacher(run: Run, told: Judge, kind: str, training: Sampler, policy: Speaker, checker: Scorer) -> Teacher:
     """Pairs for an outcome judge; for a process judge labelled steps, from a step checker or from continuations."""
     decode, answers, right_at = policy.text.decode, told.num_generations, run.eval.right_at
     sampler = Sampler(training.engine, checker, decode, training.segment if kind == "process" else None)

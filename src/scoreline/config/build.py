@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from scoreline.backends.vllm import VllmEngine
+from scoreline.backends.cluster.pool import RolloutPool
+from scoreline.backends.runtime import Ray
 from scoreline.config.apprentice import checker_for, make_apprentice
-from scoreline.config.engine import check_engine, context_of, make_engine
+from scoreline.config.engine import check_engine, context_of
+from scoreline.config.hosts import Here, Host
 from scoreline.config.jury import OWN, Jury, load_jury, load_named, named
 from scoreline.config.run import Run, completed
 from scoreline.environments.census import census
 from scoreline.environments.prompts import load
 from scoreline.environments.rewards import RewardSpec, Scorer
 from scoreline.errors import ConfigError, DataError
-from scoreline.models.critic import make_critic
-from scoreline.models.policy import Model, Policy, load_policy
+from scoreline.models.outline import Speaker
+from scoreline.models.policy import Model, Policy
 from scoreline.objectives.objective import Objective
 from scoreline.rollout.collect import Collector, Encoded, Sampler
-from scoreline.rollout.engine import Sampling
+from scoreline.rollout.engine import Foreseeing, Sampling
 from scoreline.rollout.segments import Segmenter
 from scoreline.train.apprentice import Apprentice
 from scoreline.train.evaluate import Evaluator
-from scoreline.train.learner import LocalLearner
+from scoreline.train.learner import Learner, LocalLearner
 from scoreline.train.loop import Parts
 from scoreline.train.schedule import Warmup
 from scoreline.types import Prompt
@@ -32,17 +34,17 @@ from scoreline.types import Prompt
 
 @dataclass(frozen=True)
 class Built:
-    """The parts of a run, the evaluator, the judges, and what owns processes or
-    memory: scorers, what cuts steps, an engine outside the learner.
+    """The parts of a run, the evaluator, the judges, and what owns processes or memory: scorers, what cuts steps, the
+    host of the models.
     """
 
     parts: Parts
     evaluator: Evaluator | None
-    policy: Policy
-    learner: LocalLearner
+    policy: Speaker
+    learner: Learner
     jury: Jury
     apprentice: Apprentice | None
-    owners: tuple[Scorer | Segmenter | VllmEngine, ...]
+    owners: tuple[Scorer | Segmenter | Host, ...]
     census: Mapping[str, Any]
     """Of the questions."""
 
@@ -64,20 +66,36 @@ class Built:
             owner.close()
 
 
-def build(run: Run, memory: Path | None = None) -> Built:
-    """Load, check and join everything. Nothing is trained or written yet; judges will remember in `memory`."""
+@dataclass(frozen=True)
+class BuiltHere(Built):
+    """Built in this process, where policy and learner can be looked into."""
+
+    policy: Policy
+    learner: LocalLearner
+
+
+def build(run: Run, memory: Path | None = None) -> BuiltHere:
+    """Load, check and join everything in this process. Nothing is trained or written yet; judges will remember in
+    `memory`.
+    """
     check_engine(run.engine, run.sampling)
+    host = Here(run, completed(run))
+    built = assemble(run, host, memory)
+    return BuiltHere(**{f.name: getattr(built, f.name) for f in fields(built)})
+
+
+def assemble(run: Run, host: Host, memory: Path | None = None) -> Built:
+    """The parts of a run around the models that a host has."""
     objective, data = completed(run), load(run.data)
-    policy, jury = load_policy(run.model), load_jury(run, memory)
+    policy, jury = host.policy, load_jury(run, memory)
     scorer = Scorer(run.reward, judges=jury.functions(), steps=run.step_reward, none=run.steps.none)
     held_out = data.held_out[: run.eval.prompts]
     scorer.check((*data.train, *held_out))
     prompts, segmenter = encode(policy, data.train, run), make_segmenter(run, policy)
-    engine = make_engine(run.engine, policy, run.sampling, [encoded.ids for encoded in prompts])
+    learner, engine = host.join([encoded.ids for encoded in prompts])
     sampler = Sampler(engine, scorer, policy.text.decode, segmenter)
-    learner = make_learner(run, objective, policy)
     warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance, run.critic.freeze_after)
-    collector = make_collector(run, objective, sampler, prompts)
+    collector = make_collector(run, objective, sampler, prompts, engine if isinstance(engine, RolloutPool) else None)
     parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
     evaluator, truth = make_evaluator(run, policy, sampler, jury, held_out)
     checker = checker_for(run)
@@ -85,13 +103,14 @@ def build(run: Run, memory: Path | None = None) -> Built:
         checker.check(data.train)
     own = jury.loaded.get(OWN)
     apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
-    outside = engine if isinstance(engine, VllmEngine) else None
-    owners = tuple(owner for owner in (scorer, segmenter, truth, checker, outside) if owner is not None)
+    owners = tuple(owner for owner in (scorer, segmenter, truth, checker, host) if owner is not None)
     return Built(parts, evaluator, policy, learner, jury, apprentice, owners, census(data))
 
 
-def make_collector(run: Run, objective: Objective, sampler: Sampler, prompts: Sequence[Encoded]) -> Collector:
-    """The source of rollouts."""
+def make_collector(
+    run: Run, objective: Objective, sampler: Sampler, prompts: Sequence[Encoded], foreseeing: Foreseeing | None
+) -> Collector:
+    """The source of rollouts. An engine with workers of its own may sample ahead."""
     return Collector(
         sampler,
         prompts,
@@ -100,10 +119,13 @@ def make_collector(run: Run, objective: Objective, sampler: Sampler, prompts: Se
         num_generations=run.train.num_generations,
         seed=run.seed,
         resample_rounds=0 if objective.resample is None else objective.resample.rounds,
+        foreseeing=foreseeing,
+        max_staleness=run.runtime.max_staleness if isinstance(run.runtime, Ray) else 0,
+        places=run.train.steps * run.train.prompts_per_step,
     )
 
 
-def make_segmenter(run: Run, policy: Policy) -> Segmenter | None:
+def make_segmenter(run: Run, policy: Speaker) -> Segmenter | None:
     """What cuts answers into steps, where something rewards steps."""
     if not run.step_reward:
         return None
@@ -163,27 +185,8 @@ def copies(run: Run) -> int:
     return 5 if "logp_ref" in run.objective.needs else 4
 
 
-def make_learner(run: Run, objective: Objective, policy: Policy) -> LocalLearner:
-    """The learner with the reference and the critic that the objective needs, and no others."""
-    needs = objective.needs
-    remote, lora = run.model.trust_remote_code, run.model.lora
-    return LocalLearner(
-        policy,
-        objective,
-        reference=policy.frozen() if "logp_ref" in needs else None,
-        critic=make_critic(run.critic, policy, trust_remote_code=remote, lora=lora) if "values" in needs else None,
-        learning_rate=run.train.learning_rate,
-        critic_learning_rate=run.critic.learning_rate,
-        weight_decay=run.train.weight_decay,
-        max_grad_norm=run.train.max_grad_norm,
-        micro_batch_size=run.train.micro_batch_size,
-        temperature=run.sampling.temperature,
-        optimizer=run.train.optimizer,
-    )
-
-
 def make_evaluator(
-    run: Run, policy: Policy, sampler: Sampler, jury: Jury, held_out: Sequence[Prompt]
+    run: Run, policy: Speaker, sampler: Sampler, jury: Jury, held_out: Sequence[Prompt]
 ) -> tuple[Evaluator | None, Scorer | None]:
     """The evaluator, or None without held-out prompts, and the scorer that is its own.
 
@@ -242,7 +245,7 @@ def scorer_for(specs: Sequence[RewardSpec], model: Model, *, steps: Sequence[Rew
     return Scorer(specs, judges=judges, steps=steps)
 
 
-def encode(policy: Policy, prompts: Sequence[Prompt], run: Run) -> list[Encoded]:
+def encode(policy: Speaker, prompts: Sequence[Prompt], run: Run) -> list[Encoded]:
     """Every prompt as tokens, checked against the context of model and engine before the first step."""
     room = context_of(run.engine, policy) - run.sampling.max_completion_length
     if room < 1:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scoreline.backends.cluster.pool import RolloutPool
 from scoreline.backends.vllm import Vllm, VllmEngine, check_installed, check_reported
 from scoreline.errors import ConfigError
+from scoreline.models.outline import Speaker
 from scoreline.models.policy import Policy
 from scoreline.rollout.engine import Engine, Sampling
 from scoreline.rollout.local import Local, LocalEngine
@@ -27,7 +29,7 @@ def make_engine(
     return LocalEngine(policy, max_rows=engine.rows)
 
 
-def context_of(engine: Local | Vllm, policy: Policy) -> int:
+def context_of(engine: Local | Vllm, policy: Speaker) -> int:
     """Tokens of question and answer together that both engine and model take."""
     if isinstance(engine, Local) or engine.context is None:
         return policy.context
@@ -43,4 +45,4 @@ def context_of(engine: Local | Vllm, policy: Policy) -> int:
 
 def describe_engine(engine: Engine) -> dict[str, str]:
     """What a report says of an engine that is not the learner's own model."""
-    return engine.describe() if isinstance(engine, VllmEngine) else {}
+    return engine.describe() if isinstance(engine, VllmEngine | RolloutPool) else {}

@@ -7,20 +7,22 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from scoreline.config.build import Built, build, check_plan, copies
+from scoreline.backends.cluster.process import WORKERS
+from scoreline.config.build import Built, assemble, build, check_plan, copies
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
+from scoreline.config.hosts import Host, Losses, hosting
 from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
 from scoreline.environments.examples import load_examples
-from scoreline.errors import CheckpointError, ConfigError
+from scoreline.errors import CheckpointError, ConfigError, GangLostError
 from scoreline.models.adapters import is_adapter
 from scoreline.models.device import choose_device
 from scoreline.models.footprint import refuse_too_large
@@ -44,14 +46,30 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Train as the configuration says; the run's folder. A finished run that is resumed only writes its report."""
-    started = time.monotonic()
+    """Train as the configuration says; the run's folder. A finished run that is resumed only writes its report.
+
+    Where learners are processes of a cluster and one dies, all go on from the newest checkpoint.
+    """
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
     check_plan(run)
     check_engine(run.engine, run.sampling)
     refuse_too_large(run.model, copies(run))
+    with hosting(run, folder) as host:
+        lost = Losses(run.runtime)
+        while True:
+            try:
+                attempt(run, folder, host, resume=resume)
+                return folder
+            except GangLostError as error:
+                lost.count(error)
+                resume = True
+
+
+def attempt(run: Run, folder: Path, host: Callable[[], Host], *, resume: bool) -> None:
+    """Train until the end, an error, or the loss of a learner."""
+    started = time.monotonic()
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
-    built = build(run, memory=folder / "judged")
+    built = assemble(run, host(), memory=folder / "judged")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         session = open_session(run, folder, built, started, resume=resume)
@@ -62,7 +80,6 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
             session.go()
     finally:
         built.close()
-    return folder
 
 
 def open_session(run: Run, folder: Path, built: Built, started: float, *, resume: bool) -> Session:
@@ -106,7 +123,7 @@ def claim(root: str, name: str, *, resume: bool, overwrite: bool) -> Path:
             todo="set name='my-run'; the folder around it is `folder`.",
         )
     path = Path(root) / name
-    if path.exists() and any(path.iterdir()) and not (resume or overwrite):
+    if path.exists() and any(file.name != WORKERS for file in path.iterdir()) and not (resume or overwrite):
         raise ConfigError(
             "A run of this name exists.",
             got=str(path),

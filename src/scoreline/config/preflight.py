@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from scoreline.config.build import Built, build, check_plan, copies
+from scoreline.config.build import BuiltHere, build, check_plan, copies
 from scoreline.config.run import Run
 from scoreline.models.footprint import footprint, refuse_too_large
 from scoreline.models.memory import available, held, memory_told
@@ -47,7 +47,7 @@ def _preflight(run: Run, say: Callable[[str], None], once: bool) -> bool:
         built.close()
 
 
-def rehearse(run: Run, built: Built) -> Rehearsal:
+def rehearse(run: Run, built: BuiltHere) -> Rehearsal:
     """The run's parts, and its largest step."""
     plan, learner = run.train, built.learner
     prompts = longest(built.parts.collector.prompts, plan.prompts_per_step)
@@ -67,7 +67,7 @@ def rehearse(run: Run, built: Built) -> Rehearsal:
     return Rehearsal(built.parts, learner, built.policy.text, prompts, replace(run.sampling, stop=()), step)
 
 
-def estimated(built: Built, rehearsal: Rehearsal) -> Estimate:
+def estimated(built: BuiltHere, rehearsal: Rehearsal) -> Estimate:
     """The estimate of memory; what this process holds beside its models is the program's."""
     learner, device = built.learner, built.policy.device
     policy = footprint(built.policy.model, built.policy.precision)

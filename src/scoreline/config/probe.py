@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scoreline.config.build import Built, build
+from scoreline.config.build import BuiltHere, build
 from scoreline.config.export import RESOLVED, schema_of
 from scoreline.config.load import ALGORITHMS, load
 from scoreline.config.recipe import read
@@ -110,7 +110,7 @@ class Bench:
     """The parts of a run with a checkpoint's weights, and the run's first model."""
 
     run: Run
-    built: Built
+    built: BuiltHere
     first: Policy
 
     def critic(self, given: Path | None) -> Critic | None:
@@ -207,7 +207,7 @@ def critic_folder(folder: Path, line: Line) -> Path | None:
     return found
 
 
-def restored(built: Built, place: Path | None) -> int:
+def restored(built: BuiltHere, place: Path | None) -> int:
     """The checkpoint's weights, critic, reference and judge in the parts; its step."""
     if place is None:
         return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from scoreline.backends.runtime import Local as InProcess
+from scoreline.backends.runtime import Ray
 from scoreline.backends.vllm import Vllm
 from scoreline.environments.prompts import Data
 from scoreline.environments.rewards import RewardSpec
@@ -108,7 +110,8 @@ class Run:
 
     `algorithm` names a value of the zoo; the table `[objective]` changes parts of it. `reward` scores whole answers,
     `step_reward` the steps that `steps` cuts them into. `overlong` says what happens to a prompt that leaves no room
-    for an answer in the model's context. `engine` samples: the learner's own model, or vLLM.
+    for an answer in the model's context. `engine` samples: the learner's own model, or vLLM. `runtime` says where: in
+    this process, or on a cluster.
     """
 
     name: str = "run"
@@ -128,6 +131,7 @@ class Run:
     overlong: Literal["error", "drop", "truncate"] = "error"
     sampling: Sampling = field(default_factory=Sampling)
     engine: Local | Vllm = Local()  # noqa: RUF009 - frozen
+    runtime: InProcess | Ray = InProcess()  # noqa: RUF009 - frozen
     train: Plan = field(default_factory=Plan)
     eval: Eval = field(default_factory=Eval)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -141,8 +145,9 @@ def completed(run: Run) -> Objective:
     objective = run.objective
     if isinstance(objective.aggregate, FixedLength) and objective.aggregate.length is None:
         objective = replace(objective, aggregate=FixedLength(run.sampling.max_completion_length))
-    if isinstance(run.engine, Vllm) and objective.correction is None:
-        objective = replace(objective, correction=run.engine.correction)
+    for told in (run.engine, run.runtime):
+        if isinstance(told, Vllm | Ray) and objective.correction is None:
+            objective = replace(objective, correction=told.correction)
     return objective
 
 

@@ -155,14 +155,14 @@ class Session:
 
     def write_summary(self) -> Path:
         """summary.json and report.html from what is on the disk."""
-        groups, device = self.built.learner.groups, self.built.learner.device
+        device = self.built.learner.device
         self.record.summary(
             algorithm=self.run.algorithm,
             model=self.run.model.path,
             steps=self.progress.step,
             wall_s=self.elapsed(),
             tokens=self.progress.tokens,
-            parameters=sum(parameter.numel() for group in groups.values() for parameter in group),
+            parameters=self.built.learner.parameters,
             peak_gpu_mb=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
         )
         return write_report(self.folder)

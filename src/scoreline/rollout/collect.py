@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.engine import Engine, Foreseeing, Sampling
 from scoreline.rollout.sampling import uniforms
 from scoreline.types import Metrics, Prompt, Request, Reward, Rollout, Step
 
@@ -68,10 +68,7 @@ class Sampler:
     ) -> list[Rollout]:
         """`answers` scored answers to each prompt; answer j to prompt i draws from stream (*streams[i], j)."""
         started = time.perf_counter()
-        requests = [
-            Request(e.ids, (*stream, j)) for e, stream in zip(prompts, streams, strict=True) for j in range(answers)
-        ]
-        completions = self.engine.generate(requests, sampling)
+        completions = self.engine.generate(asked_for(prompts, streams, answers), sampling)
         texts = [self.decode(completion.token_ids) for completion in completions]
         generated = time.perf_counter()
         asked = [e for e in prompts for _ in range(answers)]
@@ -99,8 +96,19 @@ class Sampler:
         return self.scores.score(prompts, texts, ids, [[step.text for step in cut] for cut in steps]), steps
 
 
+def asked_for(prompts: Sequence[Encoded], streams: Sequence[tuple[int, ...]], answers: int) -> list[Request]:
+    """The requests for so many answers to each prompt."""
+    return [Request(e.ids, (*stream, j)) for e, stream in zip(prompts, streams, strict=True) for j in range(answers)]
+
+
 class Collector:
-    """Groups for the loop. The order of prompts is a seeded permutation for each epoch, a function of the cursor."""
+    """Groups for the loop. The order of prompts is a seeded permutation for each epoch, a function of the cursor.
+
+    With `foreseeing` the groups of the next `max_staleness` steps are begun before those of this step are waited for:
+    they are sampled while the learner learns, by a policy that is at most so many steps old when they are trained on.
+    A step takes its groups in the order of the data, never those that happen to be ready first: short answers would
+    come before long ones. `places` is the end of the run's data, beyond which nothing is begun.
+    """
 
     def __init__(
         self,
@@ -112,14 +120,19 @@ class Collector:
         num_generations: int,
         seed: int,
         resample_rounds: int = 0,
+        foreseeing: Foreseeing | None = None,
+        max_staleness: int = 0,
+        places: int = 0,
     ) -> None:
         self.sampler, self.prompts, self.sampling = sampler, prompts, sampling
         self.prompts_per_step, self.num_generations = prompts_per_step, num_generations
         self.seed, self.resample_rounds = seed, resample_rounds
+        self.foreseeing, self.max_staleness, self.places = foreseeing, max_staleness, places
 
     def collect(self, cursor: int) -> Collection:
         """The next step's groups, starting at this place of the data."""
         self.sampler.seconds = dict.fromkeys(self.sampler.seconds, 0.0)
+        self._begin(cursor)
         tokens, resampled = 0, 0
         telling: list[list[Rollout]] = []
         silent: list[list[Rollout]] = []
@@ -135,11 +148,20 @@ class Collector:
         kept = (telling + silent)[: self.prompts_per_step]
         return Collection(numbered(kept), cursor, tokens, resampled, dict(self.sampler.seconds))
 
-    def _groups(self, places: Iterable[int]) -> list[list[Rollout]]:
-        places, answers = list(places), self.num_generations
-        prompts = [self.prompts[self._index(place)] for place in places]
-        streams = [(self.seed, TRAIN, place) for place in places]
-        flat = self.sampler.rollouts(prompts, streams, answers, self.sampling)
+    def _begin(self, cursor: int) -> None:
+        """This step's groups and those of the steps that may be sampled ahead, one step after the other."""
+        if self.foreseeing is None or not self.max_staleness:
+            return
+        for start in range(cursor, cursor + (self.max_staleness + 1) * self.prompts_per_step, self.prompts_per_step):
+            places = range(start, min(start + self.prompts_per_step, self.places))
+            self.foreseeing.expect(asked_for(*self._questions(places), self.num_generations), self.sampling)
+
+    def _questions(self, places: Sequence[int]) -> tuple[list[Encoded], list[tuple[int, ...]]]:
+        return [self.prompts[self._index(place)] for place in places], [(self.seed, TRAIN, place) for place in places]
+
+    def _groups(self, places: Sequence[int]) -> list[list[Rollout]]:
+        answers = self.num_generations
+        flat = self.sampler.rollouts(*self._questions(places), answers, self.sampling)
         return [flat[i : i + answers] for i in range(0, len(flat), answers)]
 
     def _index(self, place: int) -> int:

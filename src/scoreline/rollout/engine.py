@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from scoreline.types import Completion, Request
+from scoreline.types import Completion, Metrics, Request
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,16 @@ class Engine(Protocol):
 
     def load(self, version: int) -> None:
         """Go on with the learner's weights of this version."""
+        ...
+
+    def facts(self) -> Metrics:
+        """What the engine has to say of the step that just ended, by the names of metrics."""
+        ...
+
+
+class Foreseeing(Engine, Protocol):
+    """An engine that samples what will be asked for while its caller does something else."""
+
+    def expect(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        """A later `generate` will ask for these. A request is known by its stream."""
         ...

@@ -15,7 +15,7 @@ from scoreline.models.device import lowered
 from scoreline.models.policy import Policy
 from scoreline.rollout.engine import Sampling
 from scoreline.rollout.sampling import draw, uniforms
-from scoreline.types import Completion, Request
+from scoreline.types import Completion, Metrics, Request
 
 DROP_SHARE = 0.25
 """Ended answers leave the batch when they are this share of it: leaving copies the keys and values of the others."""
@@ -47,6 +47,10 @@ class LocalEngine:
     def load(self, version: int) -> None:
         """The model is the learner's: only the number changes."""
         self.version = version
+
+    def facts(self) -> Metrics:
+        """Nothing beside what the loop measures."""
+        return {}
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:

@@ -22,6 +22,7 @@ from scoreline.objectives.objective import Loss, Objective, PolicyOutput
 from scoreline.train.collate import trim, untrim
 from scoreline.train.optimizers import OptimizerName, make_optimizer
 from scoreline.train.portions import Models, Portions
+from scoreline.train.ranks import Ranks
 from scoreline.train.supervised import restore_state, save_state
 from scoreline.types import Batch, Metrics
 
@@ -57,6 +58,9 @@ class Learner(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def parameters(self) -> int: ...
+
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch: ...
 
     def update(self, batch: Batch, told: Update) -> Updated: ...
@@ -85,6 +89,7 @@ class LocalLearner:
         micro_batch_size: int | Literal["auto"] = "auto",
         temperature: float = 1.0,
         optimizer: OptimizerName = "adamw",
+        ranks: Ranks | None = None,
     ) -> None:
         self.policy, self.objective, self.reference, self.critic = policy, objective, reference, critic
         self.temperature, self.max_grad_norm = temperature, max_grad_norm
@@ -98,6 +103,15 @@ class LocalLearner:
         self.device = policy.device
         self.refreshed = False
         self.portions = Portions(micro_batch_size, packed=policy.packs, device=self.device, models=self._models())
+
+    @property
+    def parameters(self) -> int:
+        """How many learn."""
+        return sum(parameter.numel() for group in self.groups.values() for parameter in group)
+
+    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What learns of the policy, by name, whole."""
+        yield from self.policy.weights().items()
 
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
         """The batch with `logp_old`, `logp_ref`, `values` and `value_end`, as far as `passes` asks for them."""

@@ -50,6 +50,6 @@ def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iter
             batch = batch.noted(rows, logp=updated.logp, weights=mini.weights)
             facts.append(updated.metrics)
         parts.engine.load(progress.step + 1)
-        metrics = measure(gathered, batch, facts, progress)
+        metrics = measure(gathered, batch, facts, progress) | parts.engine.facts()
         progress = advance(progress, parts.warmup, plan, objective, gathered, facts, metrics)
         yield Report(progress.step, metrics, gathered.rollouts, batch, asdict(progress))

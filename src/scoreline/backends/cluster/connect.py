@@ -1,0 +1,122 @@
+"""A Ray cluster to run on: one of this machine alone, on loopback and behind a token, or one that is there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+
+from scoreline.backends.installed import check_distribution, installed
+from scoreline.backends.runtime import Ray
+from scoreline.errors import ClusterError
+
+TESTED = SpecifierSet(">=2.52,<3")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PATIENCE = 5.0
+"""Seconds in which an address must answer."""
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+PRIVATE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray's own switch for machines that no other machine may reach: every server of it listens on loopback."""
+
+
+@contextmanager
+def connected(settings: Ray) -> Iterator[Any]:
+    """The module `ray`, connected. A cluster that was started here ends here, with all of its processes."""
+    check_installed()
+    check_address(settings.address)
+    ray = start(settings) if settings.address is None else join(settings.address)
+    try:
+        check_room(ray, settings)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def check_installed() -> None:
+    """Refuse a machine without Ray, or with one that was never tested."""
+    check_distribution(*installed(["ray"], "pip install 'scoreline[ray]'"), TESTED, beside=())
+
+
+def start(settings: Ray) -> Any:
+    """A cluster of this machine: no dashboard, only loopback, a token that nobody else has."""
+    os.environ.update(QUIET | PRIVATE | {"RAY_AUTH_MODE": "token"})
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_urlsafe(32))
+    os.environ.setdefault("RAY_worker_niceness", "0")  # here the workers are the work
+    os.environ.pop("RAY_ADDRESS", None)  # it would turn a cluster of one's own into somebody else's
+    ray = import_module("ray")
+    places = settings.learners + settings.rollouts
+    ray.init(include_dashboard=False, log_to_driver=False, num_cpus=places, logging_level=logging.ERROR)
+    node = str(ray.util.get_node_ip_address())
+    if node not in LOOPBACK:
+        ray.shutdown()
+        raise ClusterError(
+            "Ray would listen on a network interface, though it was asked for this machine alone.",
+            got=f"node address {node}",
+            accepted=" or ".join(LOOPBACK),
+            todo="start scoreline in a process that has not imported ray before.",
+        )
+    return ray
+
+
+def join(address: str) -> Any:
+    """The cluster that answers at this address."""
+    os.environ.update(QUIET)
+    ray = import_module("ray")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            "This Ray cluster cannot be joined.",
+            got=f"runtime.address={address}: {' '.join(str(error).split())[:400]}",
+            accepted="a cluster that was started with the same versions of Python and Ray, and the same token",
+            todo="start it with `ray start --head`, check RAY_AUTH_TOKEN, or leave runtime.address out.",
+        ) from error
+    return ray
+
+
+def check_address(address: str | None) -> None:
+    """Refuse an address that does not answer, and one that is reached over a network without a token."""
+    if address is None:
+        return
+    host, _, port = address.rpartition(":")
+    private = host.strip("[]") in LOOPBACK
+    if not private and os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        raise ClusterError(
+            "A cluster on a network runs whatever it is sent, by anyone who reaches it, unless it asks for a token.",
+            got=f"runtime.address={address} with RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}",
+            accepted="RAY_AUTH_MODE=token, on every node",
+            todo="make one with `ray get-auth-token --generate`, give it to every node, start the cluster again.",
+        )
+    if address == "auto":
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            "Nothing answers at the address of the cluster.",
+            got=f"runtime.address={address}: {error}",
+            accepted='HOST:PORT of a Ray head node, or "auto" on one of its machines',
+            todo="start it with `ray start --head --port PORT`, or leave runtime.address out.",
+        ) from error
+
+
+def check_room(ray: Any, settings: Ray, gpus: float = 0.0) -> None:
+    """Refuse more processes than the cluster has places for; Ray would wait for ever."""
+    has = ray.cluster_resources()
+    wanted = settings.learners + settings.rollouts
+    for name, needed in (("CPU", float(wanted)), ("GPU", gpus)):
+        if needed > has.get(name, 0.0):
+            raise ClusterError(
+                f"The cluster has fewer {name}s than the run needs.",
+                got=f"{needed:g} for runtime.learners={settings.learners}, runtime.rollouts={settings.rollouts}",
+                accepted=f"at most {has.get(name, 0.0):g}",
+                todo="lower runtime.learners or runtime.rollouts, or add nodes.",
+            )

@@ -1,0 +1,109 @@
+"""A process of the cluster: how it is made, what it finds when it starts, and how its errors come back."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scoreline.errors import ClusterError, ScorelineError
+
+WORKERS = "workers"
+"""The folder, in that of a run, with what its processes print."""
+PACKAGES = ("scoreline", "torch", "transformers", "safetensors", "numpy")
+PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "SCORELINE_CACHE", "PYTHONPATH")
+"""Of this process's environment, what every process of the run is given; nothing else of it travels."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a process is told of where it runs: its name, the threads it computes with, the seed, the run's folder."""
+
+    name: str
+    threads: int
+    seed: int
+    folder: str
+
+    def enter(self) -> None:
+        """Take the threads and the seed; write what is printed into the run's folder, where it is shared."""
+        torch.set_num_threads(self.threads)
+        torch.manual_seed(self.seed)
+        warnings.filterwarnings("ignore", message=".*The given NumPy array is not writable.*")
+        if Path(self.folder).is_dir():
+            collect_output(Path(self.folder) / WORKERS / f"{self.name}.log")
+
+
+def collect_output(file: Path) -> None:
+    """Whatever this process prints, and its libraries in C, goes to the end of this file."""
+    file.parent.mkdir(exist_ok=True)
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(log, stream.fileno())
+    os.close(log)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that compute."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def check_versions(here: dict[str, str], there: dict[str, str], name: str) -> None:
+    """Refuse a process whose libraries are others: the same numbers could not be promised."""
+    other = [key for key in here if here[key] != there.get(key)]
+    if other:
+        raise ClusterError(
+            "The nodes of the cluster do not run the same versions.",
+            got=", ".join(f"{key} {there.get(key)} in {name}, {here[key]} here" for key in other),
+            accepted="the same versions of Python, scoreline, torch, transformers, safetensors and numpy everywhere",
+            todo="install from one constraints file on every node.",
+        )
+
+
+def spawn(ray: Any, kind: type, bundle: Any, *, gpus: float, threads: int, arguments: Sequence[Any]) -> Any:
+    """A process of this kind in one bundle of a placement group. It is never restarted behind our back: a process
+    that Ray restarts comes back with the state of its constructor, silently.
+    """
+    group, index = bundle
+    strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
+        placement_group=group, placement_group_bundle_index=index
+    )
+    given = {name: os.environ[name] for name in PASSED if name in os.environ}
+    options = {
+        "num_cpus": 1,
+        "num_gpus": gpus,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "max_concurrency": 1,
+        "scheduling_strategy": strategy,
+        "runtime_env": {"env_vars": given | {"OMP_NUM_THREADS": str(threads)}},
+    }
+    return ray.remote(**options)(kind).remote(*arguments)
+
+
+def places(ray: Any, count: int, strategy: str, gpus: float, timeout: float) -> Any:
+    """Room for so many processes of one role: PACK puts them on as few nodes as can be, SPREAD on as many."""
+    bundle = {"CPU": 1.0} | ({"GPU": gpus} if gpus else {})
+    group = ray.util.placement_group([bundle] * count, strategy=strategy)
+    ready, _ = ray.wait([group.ready()], timeout=timeout)
+    if not ready:
+        raise ClusterError(
+            "The cluster has no room for the run's processes now.",
+            got=f"{count} times {bundle}, none of it free within {timeout:g} s",
+            todo="wait until other work on the cluster has ended, or lower runtime.learners or runtime.rollouts.",
+        )
+    return group
+
+
+def cause(error: BaseException) -> BaseException:
+    """What was raised inside the process: a `ScorelineError` as it is, anything else with where it came from."""
+    inner = getattr(error, "cause", None)
+    return inner if isinstance(inner, ScorelineError) else error

@@ -1,0 +1,91 @@
+"""One rank of the learner gang, as a process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from scoreline.backends.cluster.connect import LOOPBACK
+from scoreline.backends.cluster.process import Setting, versions
+from scoreline.backends.fsdp import join
+from scoreline.backends.transfer import WeightTransfer
+from scoreline.models.outline import Outline, outline
+from scoreline.train.learner import LocalLearner, Update, Updated
+from scoreline.train.ranks import Alone, Ranks
+from scoreline.types import Batch
+
+MakeLearner = Callable[[Ranks], LocalLearner]
+
+
+class Rank:
+    """A learner that is one of `world`. It does what it is told, when all the others are told the same."""
+
+    def __init__(self, make: MakeLearner, transfer: WeightTransfer, rank: int, world: int, setting: Setting) -> None:
+        self.make, self.transfer, self.rank, self.world = make, transfer, rank, world
+        setting.enter()
+
+    def meeting(self, here: bool) -> str:
+        """Where the ranks find one another: a file where all of them are on this machine, else a port of it."""
+        if here:
+            return f"file://{tempfile.mkdtemp(prefix='scoreline-')}/ranks"
+        with socket.socket() as free:
+            free.bind((address(), 0))
+            return f"tcp://{address()}:{free.getsockname()[1]}"
+
+    def build(self, meeting: str, timeout: float) -> tuple[Outline, int]:
+        """Meet the others and load the models; what the policy is like, and how many parameters learn."""
+        if address() in LOOPBACK:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        wait = timedelta(seconds=timeout)
+        ranks = Alone() if self.world == 1 else join(self.rank, self.world, meeting, wait)
+        self.learner = self.make(ranks)
+        return outline(self.learner.policy), self.learner.parameters
+
+    def whereabouts(self) -> tuple[str, int, dict[str, str]]:
+        """Node, process and versions."""
+        ray: Any = import_module("ray")
+        return str(ray.get_runtime_context().get_node_id()), os.getpid(), versions()
+
+    def shares(self, file: str, text: str) -> bool:
+        """Whether this file, which the controller wrote, is seen from here."""
+        try:
+            return Path(file).read_text(encoding="utf-8") == text
+        except OSError:
+            return False
+
+    def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
+        """The learner's own."""
+        return self.learner.annotate(batch, passes)
+
+    def update(self, batch: Batch, told: Update) -> Updated:
+        """The learner's own."""
+        return self.learner.update(batch, told)
+
+    def refresh(self, mix: float) -> None:
+        """The learner's own."""
+        self.learner.refresh(mix)
+
+    def save(self, folder: str) -> None:
+        """Every rank writes its part."""
+        self.learner.save(Path(folder))
+
+    def restore(self, folder: str) -> None:
+        """Every rank reads its part."""
+        self.learner.restore(Path(folder))
+
+    def publish(self) -> Any:
+        """The policy's weights, for whoever samples. All ranks gather them; the first one hands them out."""
+        sent = self.transfer.sent(self.learner.whole_weights())
+        return sent if self.rank == 0 else None
+
+
+def address() -> str:
+    """Of this node, as Ray knows it."""
+    ray: Any = import_module("ray")
+    return str(ray.util.get_node_ip_address())

@@ -1,0 +1,39 @@
+"""A rollout worker, as a process: an engine with weights that are sent to it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from scoreline.backends.cluster.process import Setting, versions
+from scoreline.backends.transfer import WeightTransfer
+from scoreline.models.policy import Policy
+from scoreline.rollout.engine import Engine, Sampling
+from scoreline.types import Completion, Request
+
+MakeEngine = Callable[[], tuple[Policy, Engine]]
+
+
+class Worker:
+    """Samples units of requests with the weights it was last given."""
+
+    def __init__(self, make: MakeEngine, transfer: WeightTransfer, setting: Setting) -> None:
+        setting.enter()
+        self.transfer = transfer
+        self.policy, self.engine = make()
+
+    def whereabouts(self) -> tuple[int, dict[str, str]]:
+        """Process and versions."""
+        return os.getpid(), versions()
+
+    def load(self, version: int, sent: Any) -> None:
+        """Go on with these weights."""
+        self.transfer.received(sent, self.policy)
+        self.engine.load(version)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> tuple[list[Completion], float]:
+        """One completion a request, and the seconds that it took."""
+        started = time.perf_counter()
+        return self.engine.generate(requests, sampling), time.perf_counter() - started

@@ -1,0 +1,66 @@
+"""Where a run's parts live: all in one process, or on a Ray cluster. Only the table `[runtime]` says which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scoreline.errors import ConfigError
+from scoreline.objectives.ratios import TruncatedImportance
+
+
+@dataclass(frozen=True)
+class Local:
+    """Everything in this process: no server, no process group, no listening socket.
+
+    `unit` questions are sampled together (left out: all that are asked for). Numbers of a model depend a little on what
+    is computed beside them, so a run on a cluster with the same `unit` samples the very same tokens.
+    """
+
+    unit: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, "unit", self.unit)
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Learners and rollout workers as processes of a Ray cluster; the loop, the rewards and the small state stay here.
+
+    `learners` ranks hold the model together (FSDP2), `rollouts` workers sample. A unit of `unit` questions is always
+    sampled together, whoever does it (left out: a step's questions divided by the workers). Answers may be sampled by
+    a policy that is up to `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`,
+    which stands for `objective.correction` where that says nothing. `address` is that of a cluster that runs
+    ("auto" finds it); left out, a cluster of this machine alone, on loopback. `threads` are those of each process on a
+    CPU (left out: the cores divided by the processes that compute at one time).
+
+    A worker that dies, or says nothing for `timeout` seconds, is replaced; when more than `max_restarts` processes had
+    to be replaced within an hour, the run stops.
+    """
+
+    learners: int = 1
+    rollouts: int = 1
+    unit: int | None = None
+    max_staleness: int = 0
+    stale_correction: TruncatedImportance | None = TruncatedImportance()  # noqa: RUF009 - frozen
+    address: str | None = None
+    threads: int | None = None
+    timeout: float = 600.0
+    max_restarts: int = 10
+
+    def __post_init__(self) -> None:
+        for name, least in (("learners", 1), ("rollouts", 1), ("unit", 1), ("max_staleness", 0), ("threads", 1)):
+            at_least(least, name, getattr(self, name))
+        at_least(0, "max_restarts", self.max_restarts)
+        if self.timeout <= 0:
+            raise ConfigError("runtime.timeout is a time.", got=self.timeout, accepted="seconds, above 0")
+
+    @property
+    def correction(self) -> TruncatedImportance | None:
+        """What weighs the answers: nothing where none is stale."""
+        return self.stale_correction if self.max_staleness else None
+
+
+def at_least(least: int, name: str, value: int | None) -> None:
+    """Refuse a count that is too small."""
+    if value is not None and value < least:
+        raise ConfigError(f"runtime.{name} is too small.", got=value, accepted=f"at least {least}")

@@ -1,0 +1,213 @@
+"""Where a run's models live: in this process, or on a cluster. Everything else of a run is the same."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from scoreline.backends.cluster.connect import connected
+from scoreline.backends.cluster.gang import GangLearner
+from scoreline.backends.cluster.pool import HOUR, RolloutPool
+from scoreline.backends.cluster.process import Setting, places, spawn
+from scoreline.backends.cluster.worker import Worker
+from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Probe
+from scoreline.backends.runtime import Ray
+from scoreline.backends.transfer import WholeTensors
+from scoreline.backends.vllm import VllmEngine
+from scoreline.config.engine import make_engine
+from scoreline.config.run import Run, completed
+from scoreline.errors import ConfigError, GangLostError
+from scoreline.models.critic import make_critic
+from scoreline.models.outline import Speaker
+from scoreline.models.policy import Policy, load_policy
+from scoreline.objectives.objective import Objective
+from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.units import InUnits
+from scoreline.train.learner import Learner, LocalLearner
+from scoreline.train.ranks import Alone, Ranks
+from scoreline.types import Request
+
+Ids = tuple[int, ...]
+
+
+class Host(Protocol):
+    """Loads the models of a run."""
+
+    @property
+    def policy(self) -> Speaker: ...
+
+    def join(self, questions: Sequence[Ids]) -> tuple[Learner, Engine]:
+        """What learns and what samples, with the same weights; `questions` are those that probes may ask."""
+        ...
+
+    def close(self) -> None:
+        """End processes, and give memory back."""
+        ...
+
+
+@contextmanager
+def hosting(run: Run, folder: Path) -> Iterator[Callable[[], Host]]:
+    """What loads the run's models, as often as it must; a cluster that the run started ends with it."""
+    objective = completed(run)
+    if isinstance(run.runtime, Ray):
+        settings = run.runtime
+        folder.mkdir(parents=True, exist_ok=True)
+        with connected(settings) as ray:
+            yield lambda: OnCluster(run, objective, ray, settings, folder)
+    else:
+        yield lambda: Here(run, objective)
+
+
+class Losses:
+    """How often learners were lost. More often than `runtime.max_restarts` within an hour is too often."""
+
+    def __init__(self, runtime: object) -> None:
+        self.most = runtime.max_restarts if isinstance(runtime, Ray) else 0
+        self.times: list[float] = []
+
+    def count(self, error: GangLostError) -> None:
+        """Note one, and raise it where it is one too many."""
+        now = time.monotonic()
+        self.times = [*(t for t in self.times if now - t < HOUR), now]
+        if len(self.times) > self.most:
+            raise error
+        warnings.warn(f"all learners start again from the newest checkpoint: {error}", stacklevel=2)
+
+
+class Here:
+    """This process."""
+
+    def __init__(self, run: Run, objective: Objective) -> None:
+        self.run, self.objective, self.policy = run, objective, load_policy(run.model)
+        self.engine: Engine | None = None
+
+    def join(self, questions: Sequence[Ids]) -> tuple[LocalLearner, Engine]:
+        """The engine reads the learner's own weights."""
+        self.engine = engine = make_engine(self.run.engine, self.policy, self.run.sampling, questions)
+        learner, unit = make_learner(self.run, self.objective, self.policy), self.run.runtime.unit
+        return learner, engine if unit is None else InUnits(engine, unit)
+
+    def close(self) -> None:
+        """An engine outside the learner has memory of its own."""
+        if isinstance(self.engine, VllmEngine):
+            self.engine.close()
+
+
+class OnCluster:
+    """Processes of a Ray cluster. `ray` is the module, connected; `folder` the run's."""
+
+    def __init__(self, run: Run, objective: Objective, ray: Any, settings: Ray, folder: Path) -> None:
+        self.run, self.ray, self.settings = rooted(run), ray, settings
+        self.gpus = gpus(ray, run.model.device)
+        self.setting = Setting("", settings.threads or threads(settings), run.seed, str(folder.resolve()))
+        self.transfer = WholeTensors()
+        learner = partial(make_rank, self.run, objective)
+        self.gang = GangLearner(ray, settings, learner, self.transfer, self.setting, self.gpus)
+        self.policy = self.gang.outline
+        self.pool: RolloutPool | None = None
+
+    def join(self, questions: Sequence[Ids]) -> tuple[GangLearner, RolloutPool]:
+        """The pool asks the gang for its weights."""
+        told, asked = self.settings, list(dict.fromkeys(questions))[:PROBE_PROMPTS]
+        self.group = places(self.ray, told.rollouts, "SPREAD", self.gpus, told.timeout)
+        self.make = partial(make_worker, self.run, asked)
+        unit = told.unit or (None if told.rollouts == 1 else math.ceil(self.run.train.prompts_per_step / told.rollouts))
+        probe = make_probe(self.run, self.gang, asked)
+        self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit)
+        return self.gang, self.pool
+
+    def hire(self, number: int) -> Any:
+        """A new rollout worker."""
+        setting = replace(self.setting, name=f"rollout-{number}")
+        return spawn(
+            self.ray,
+            Worker,
+            (self.group, number),
+            gpus=self.gpus,
+            threads=setting.threads,
+            arguments=(self.make, self.transfer, setting),
+        )
+
+    def close(self) -> None:
+        """End all processes of the run; the cluster stays."""
+        if self.pool is not None:
+            self.pool.close()
+            self.ray.util.remove_placement_group(self.group)
+        self.gang.close()
+
+
+def make_rank(run: Run, objective: Objective, ranks: Ranks) -> LocalLearner:
+    """The learner of one rank, in its own process."""
+    return make_learner(run, objective, load_policy(run.model), ranks)
+
+
+def make_worker(run: Run, questions: Sequence[Ids]) -> tuple[Policy, Engine]:
+    """The engine of a rollout worker, in its own process, and the policy whose weights it samples with."""
+    policy = load_policy(run.model)
+    return policy, make_engine(run.engine, policy, run.sampling, questions)
+
+
+def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks | None = None) -> LocalLearner:
+    """The learner with the reference and the critic that the objective needs, and no others."""
+    needs = objective.needs
+    remote, lora = run.model.trust_remote_code, run.model.lora
+    return LocalLearner(
+        policy,
+        objective,
+        reference=policy.frozen() if "logp_ref" in needs else None,
+        critic=make_critic(run.critic, policy, trust_remote_code=remote, lora=lora) if "values" in needs else None,
+        learning_rate=run.train.learning_rate,
+        critic_learning_rate=run.critic.learning_rate,
+        weight_decay=run.train.weight_decay,
+        max_grad_norm=run.train.max_grad_norm,
+        micro_batch_size=run.train.micro_batch_size,
+        temperature=run.sampling.temperature,
+        optimizer=run.train.optimizer,
+        ranks=ranks or Alone(),
+    )
+
+
+def make_probe(run: Run, learner: Learner, questions: Sequence[Ids]) -> Probe:
+    """A few short answers, by which a worker shows that it has the learner's weights."""
+    requests = [Request(ids, (-2, i, j)) for i, ids in enumerate(questions) for j in range(PROBE_ANSWERS)]
+    budget = min(PROBE_TOKENS, run.sampling.max_completion_length)
+    sampling: Sampling = replace(run.sampling, max_completion_length=budget)
+    coarse = "bf16" if "bf16" in (run.model.precision, getattr(run.engine, "dtype", "")) else "fp32"
+    return Probe(requests, sampling, learner, *TOLERANCES[coarse])
+
+
+def rooted(run: Run) -> Run:
+    """Paths that mean the same in a process that was started in another folder."""
+    critic = run.critic if run.critic.path is None else replace(run.critic, path=absolute(run.critic.path))
+    return replace(run, model=replace(run.model, path=absolute(run.model.path)), critic=critic)
+
+
+def absolute(path: str) -> str:
+    """A folder by its whole path; an id as it is."""
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else path
+
+
+def threads(settings: Ray) -> int:
+    """Of each process: the cores divided by those that compute at one time."""
+    asynchronous = settings.max_staleness > 0
+    busy = settings.learners + settings.rollouts if asynchronous else max(settings.learners, settings.rollouts)
+    return max(1, len(os.sched_getaffinity(0)) // busy)
+
+
+def gpus(ray: Any, device: str) -> float:
+    """One for each process where the run may take one and the cluster has any."""
+    has = float(ray.cluster_resources().get("GPU", 0.0))
+    if device == "cpu" or (device == "auto" and not has):
+        return 0.0
+    if not has:
+        raise ConfigError("The cluster has no GPU.", got=f"model.device={device}", todo="set model.device=auto.")
+    return 1.0
