@@ -113,6 +113,7 @@ class OnCluster:
         self.gang = GangLearner(ray, settings, learner, self.transfer, self.setting, self.gpus)
         self.policy = self.gang.outline
         self.pool: RolloutPool | None = None
+        self.group: Any = None
 
     def join(self, questions: Sequence[Ids]) -> tuple[GangLearner, RolloutPool]:
         """The pool asks the gang for its weights."""
@@ -122,6 +123,7 @@ class OnCluster:
         unit = told.unit or (None if told.rollouts == 1 else math.ceil(self.run.train.prompts_per_step / told.rollouts))
         probe = make_probe(self.run, self.gang, asked)
         self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit)
+        self.pool.open()
         return self.gang, self.pool
 
     def hire(self, number: int) -> Any:
@@ -140,6 +142,7 @@ class OnCluster:
         """End all processes of the run; the cluster stays."""
         if self.pool is not None:
             self.pool.close()
+        if self.group is not None:
             self.ray.util.remove_placement_group(self.group)
         self.gang.close()
 

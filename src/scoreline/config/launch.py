@@ -7,7 +7,8 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,7 @@ def attempt(run: Run, folder: Path, host: Callable[[], Host], *, resume: bool) -
     """Train until the end, an error, or the loss of a learner."""
     started = time.monotonic()
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
-    built = assemble(run, host(), memory=folder / "judged")
-    try:
+    with assembled(run, host(), folder / "judged") as built:
         folder.mkdir(parents=True, exist_ok=True)
         session = open_session(run, folder, built, started, resume=resume)
         busy = machine_is_busy()
@@ -78,6 +78,18 @@ def attempt(run: Run, folder: Path, host: Callable[[], Host], *, resume: bool) -
             session.console.warning(busy)
         with session.failure_noted(), memory_told():
             session.go()
+
+
+@contextmanager
+def assembled(run: Run, host: Host, memory: Path) -> Iterator[Built]:
+    """The parts of a run. All processes of theirs end, the host's too where the parts could not be made."""
+    try:
+        built = assemble(run, host, memory)
+    except BaseException:
+        host.close()
+        raise
+    try:
+        yield built
     finally:
         built.close()
 

@@ -48,7 +48,11 @@ class GangLearner:
             )
             for rank in range(world)
         ]
-        self.outline, self.parameters = self._begin(setting)
+        try:
+            self.outline, self.parameters = self._begin(setting)
+        except BaseException:
+            self.close()  # what a dead gang holds of the cluster, the next one needs
+            raise
 
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
         """The batch with what the models say of it."""

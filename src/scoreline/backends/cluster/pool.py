@@ -28,6 +28,8 @@ from scoreline.types import Completion, Metrics, Request
 Stream = tuple[int, ...]
 
 HOUR = 3600.0
+BEGINNING = 600.0
+"""Seconds that a process may take to load its model."""
 PULSE = 1.0
 """Seconds after which hung workers are looked for."""
 Kind = Literal["start", "load", "probe", "unit"]
@@ -98,6 +100,9 @@ class RolloutPool:
         self.ages: list[int] = []
         self.since = time.monotonic()
         self.members = [Member(number, hire(number)) for number in range(settings.rollouts)]
+
+    def open(self) -> None:
+        """Wait until all workers are admitted."""
         self._until(lambda: all(member.admitted for member in self.members))
 
     def expect(self, requests: Sequence[Request], sampling: Sampling) -> None:
@@ -122,12 +127,10 @@ class RolloutPool:
         return found
 
     def load(self, version: int) -> None:
-        """Send the learner's weights to every worker. Where nothing may be stale, wait until they are there."""
+        """Send the learner's weights to every worker: to whoever is idle now, to the others before their next unit."""
         started = time.perf_counter()
         self.weights = Weights(version, self.publish())
         self._occupy()
-        if self.settings.max_staleness == 0:
-            self._until(lambda: not self.jobs)
         self.counts["time/sync"] += time.perf_counter() - started
 
     def facts(self) -> Metrics:
@@ -173,8 +176,9 @@ class RolloutPool:
             for ref in done:
                 self._finish(ref, self.jobs.pop(ref))
             for ref, job in list(self.jobs.items()):
-                if time.monotonic() - job.since > self.settings.timeout:
-                    self._replace(self.jobs.pop(ref), f"said nothing for {self.settings.timeout:g} s")
+                patience = max(self.settings.timeout, BEGINNING if job.kind == "start" else 0.0)
+                if time.monotonic() - job.since > patience:
+                    self._replace(self.jobs.pop(ref), f"said nothing for {patience:g} s")
             self._occupy()
 
     def _occupy(self) -> None:
