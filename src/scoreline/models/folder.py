@@ -55,7 +55,10 @@ def write_part(model: Any, tensors: dict[str, Tensor], folder: Path, rank: int, 
 
 
 def write_description(model: Any, folder: Path) -> None:
-    """All that `save_pretrained` writes beside the weights: configuration, generation settings, code of its own."""
+    """All that `save_pretrained` writes beside the weights: configuration, generation settings, code of its own.
+
+    It comes first: it removes what looks like the weights of an earlier save.
+    """
     model.save_pretrained(folder, state_dict={})
     for empty in folder.glob(f"{STEM}.safetensors"):
         empty.unlink()

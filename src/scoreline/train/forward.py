@@ -86,9 +86,10 @@ def micro_batches(batch: Batch, portions: Portions, ranks: Ranks) -> Iterator[tu
     Every rank makes as many passes as the one with the most.
     """
     mine = list(portions.cut(batch))
+    lacking = ranks.most(len(mine)) - len(mine)
     for rows in mine:
         yield rows, trim(batch.rows(rows))
-    for _ in range(ranks.most(len(mine)) - len(mine)):
+    for _ in range(lacking):
         yield torch.arange(0, device=batch.length.device), idle(batch)
 
 

@@ -46,13 +46,14 @@ class Keeper:
         if not self._in_rows(policy.weights()):
             self._agreed(lambda: policy.save(folder) if self.ranks.rank == 0 else None)
             return
+        self._agreed(lambda: self._describe(policy, folder) if self.ranks.rank == 0 else None)
         tensors = stored_tensors(policy.model)
         dealt, mine = writers(tensors, self.ranks.world), {}
         for name, tensor in tensors.items():
             whole = self.ranks.whole(tensor.detach())
             if dealt[name] == self.ranks.rank:
                 mine[name] = whole.cpu()
-        self._agreed(lambda: self._write_part(policy, mine, folder))
+        self._agreed(lambda: write_part(policy.model, mine, folder, self.ranks.rank, self.ranks.world))
         self._agreed(lambda: write_index(folder) if self.ranks.rank == 0 else None)
 
     def save_tables(self, tables: Mapping[str, Mapping[str, Tensor]], more: Callable[[Path], None]) -> None:
@@ -122,12 +123,9 @@ class Keeper:
         for name, tensor in own.items():
             self.ranks.local(tensor).copy_(whole[name][self.ranks.rows(tensor)])
 
-    def _write_part(self, policy: Policy, mine: dict[str, Tensor], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.ranks.rank == 0:
-            write_description(policy.model, folder)
-            policy.text.tokenizer.save_pretrained(folder)
-        write_part(policy.model, mine, folder, self.ranks.rank, self.ranks.world)
+    def _describe(self, policy: Policy, folder: Path) -> None:
+        write_description(policy.model, folder)
+        policy.text.tokenizer.save_pretrained(folder)
 
     def _write_rows(self, stem: str, tensors: Mapping[str, Tensor]) -> None:
         rows = {name: self.ranks.local(tensor.detach()) for name, tensor in tensors.items()}
@@ -149,7 +147,7 @@ class Keeper:
         failure: Exception | None = None
         try:
             write()
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, CheckpointError) as error:
             failure = error
         if self.ranks.most(int(failure is not None)):
             raise failure or OSError(f"another learner than rank {self.ranks.rank} could not write into {self.folder}")
