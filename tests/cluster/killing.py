@@ -31,7 +31,7 @@ def processes(doing: str) -> list[int]:
 
 @dataclass
 class Killer:
-    """Sends a signal to what `choose` names, `times` times, `pause` seconds apart or more; `killed` says what it did."""
+    """Sends a signal to what `choose` names, so many times, at least `pause` seconds apart; `killed` says to whom."""
 
     choose: Callable[[], str]
     times: int

@@ -32,7 +32,7 @@ from scoreline.objectives.objective import Objective
 from scoreline.rollout.engine import Engine, Sampling
 from scoreline.rollout.units import InUnits
 from scoreline.train.learner import Learner, LocalLearner
-from scoreline.train.ranks import Alone, Ranks
+from scoreline.train.ranks import ALONE, Ranks
 from scoreline.types import Request
 
 Ids = tuple[int, ...]
@@ -107,7 +107,9 @@ class OnCluster:
     def __init__(self, run: Run, objective: Objective, ray: Any, settings: Ray, folder: Path) -> None:
         self.run, self.ray, self.settings = rooted(run), ray, settings
         self.gpus = gpus(ray, run.model.device)
-        self.setting = Setting("", settings.threads or threads(settings), run.seed, str(folder.resolve()))
+        self.setting = Setting(
+            "", run.model.device, settings.threads or threads(settings), run.seed, str(folder.resolve())
+        )
         self.transfer = WholeTensors()
         learner = partial(make_rank, self.run, objective)
         self.gang = GangLearner(ray, settings, learner, self.transfer, self.setting, self.gpus)
@@ -158,7 +160,7 @@ def make_worker(run: Run, questions: Sequence[Ids]) -> tuple[Policy, Engine]:
     return policy, make_engine(run.engine, policy, run.sampling, questions)
 
 
-def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks | None = None) -> LocalLearner:
+def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks = ALONE) -> LocalLearner:
     """The learner with the reference and the critic that the objective needs, and no others."""
     needs = objective.needs
     remote, lora = run.model.trust_remote_code, run.model.lora
@@ -174,7 +176,7 @@ def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks | 
         micro_batch_size=run.train.micro_batch_size,
         temperature=run.sampling.temperature,
         optimizer=run.train.optimizer,
-        ranks=ranks or Alone(),
+        ranks=ranks,
     )
 
 

@@ -17,13 +17,16 @@ from scoreline.config.run import Run, completed
 from scoreline.errors import CheckpointError, ConfigError, suggest
 from scoreline.models.critic import Critic, make_critic
 from scoreline.models.policy import Policy
+from scoreline.models.rows import part_files
 from scoreline.objectives.objective import Objective
 from scoreline.reports import jsonl
 from scoreline.reports.console import Console
 from scoreline.train.checkpoint import Checkpoints
+from scoreline.train.keeping import CRITIC, Keeper
 from scoreline.train.learner import LocalLearner
 from scoreline.train.noise import taken
 from scoreline.train.probing import Asked, Measured, Probing
+from scoreline.train.ranks import ALONE
 
 FILE, START, OWN = "probe.json", "start", "own"
 
@@ -119,7 +122,7 @@ class Bench:
             return self.built.learner.critic
         remote, lora = self.run.model.trust_remote_code, self.run.model.lora
         made = make_critic(self.run.critic, self.built.policy, trust_remote_code=remote, lora=lora)
-        made.restore(given)
+        Keeper(given, ALONE).restore_weights(CRITIC, made.weights())
         return made
 
     def lacks(self, objective: Objective, critic: Critic | None) -> str | None:
@@ -200,9 +203,9 @@ def critic_folder(folder: Path, line: Line) -> Path | None:
     if line.critic is None:
         return None
     places = [folder / "checkpoints" / line.critic, Path(line.critic)]
-    found = next((place for place in places if (place / "critic.safetensors").is_file()), None)
+    found = next((place for place in places if part_files(place, CRITIC)), None)
     if found is None:
-        known = ", ".join(sorted(path.parent.name for path in folder.glob("checkpoints/*/critic.safetensors")))
+        known = ", ".join(sorted({path.parent.name for path in folder.glob("checkpoints/*/critic*.safetensors")}))
         raise CheckpointError("There is no such critic.", got=line.critic, accepted=known or "no checkpoint has one")
     return found
 

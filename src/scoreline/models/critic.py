@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scoreline.errors import ConfigError
@@ -73,18 +71,6 @@ class Critic(nn.Module):
     def weights(self) -> dict[str, nn.Parameter]:
         """What training changes, by name: the head's weights, and the trunk's or their adapter's."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
-
-    def save(self, folder: Path) -> None:
-        """`critic.safetensors` in `folder`."""
-        tensors = {name: weight.detach().contiguous() for name, weight in self.weights().items()}
-        save_file(tensors, folder / "critic.safetensors")
-
-    @torch.no_grad()
-    def restore(self, folder: Path) -> None:
-        """The weights that `save` wrote, exactly."""
-        saved = load_file(folder / "critic.safetensors")
-        for name, weight in self.weights().items():
-            weight.copy_(saved[name])
 
 
 def make_critic(

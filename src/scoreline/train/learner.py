@@ -1,32 +1,32 @@
-"""theta <- theta - eta grad: the learner on one device."""
+"""theta <- theta - eta grad: the learner, alone or as one of several ranks."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from scoreline.models.critic import Critic, split_values
-from scoreline.models.footprint import footprint
+from scoreline.errors import ModelError
+from scoreline.models.critic import Critic
+from scoreline.models.footprint import Footprint, footprint
 from scoreline.models.policy import Policy
-from scoreline.objectives.objective import Loss, Objective, PolicyOutput
-from scoreline.train.collate import trim, untrim
+from scoreline.objectives.objective import Loss, Objective
+from scoreline.train.collate import untrim
+from scoreline.train.forward import Forward, micro_batches
+from scoreline.train.keeping import CRITIC, OPTIMIZER, REFERENCE, Keeper
 from scoreline.train.optimizers import OptimizerName, make_optimizer
 from scoreline.train.portions import Models, Portions
-from scoreline.train.ranks import Ranks
-from scoreline.train.supervised import restore_state, save_state
+from scoreline.train.ranks import ALONE, Ranks
+from scoreline.train.supervised import state_tensors
 from scoreline.types import Batch, Metrics
-
-OPTIMIZER, REFERENCE = "optimizer.safetensors", "reference.safetensors"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,11 @@ class Learner(Protocol):
 
 
 class LocalLearner:
-    """Policy, reference and critic in this process, with AdamW over fp32 master weights."""
+    """Policy, reference and critic in this process, with AdamW over fp32 master weights.
+
+    One of several ranks is told of its own rows of a minibatch, or of none, with the weights of the whole minibatch.
+    All ranks call the same methods in the same order; metrics are those of all of them together.
+    """
 
     def __init__(
         self,
@@ -89,10 +93,13 @@ class LocalLearner:
         micro_batch_size: int | Literal["auto"] = "auto",
         temperature: float = 1.0,
         optimizer: OptimizerName = "adamw",
-        ranks: Ranks | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.policy, self.objective, self.reference, self.critic = policy, objective, reference, critic
-        self.temperature, self.max_grad_norm = temperature, max_grad_norm
+        self.temperature, self.max_grad_norm, self.ranks = temperature, max_grad_norm, ranks
+        check_ranks(ranks, optimizer)
+        sizes = self._sizes()
+        self.forward = Forward.over(ranks, policy, reference, critic, temperature)
         self.groups = {"policy": list(policy.weights().values())}
         rates = {"policy": learning_rate, "critic": critic_learning_rate}
         if critic is not None:
@@ -102,16 +109,14 @@ class LocalLearner:
         self.optimizer = make_optimizer(optimizer, params, weight_decay=weight_decay, device=policy.device)
         self.device = policy.device
         self.refreshed = False
-        self.portions = Portions(micro_batch_size, packed=policy.packs, device=self.device, models=self._models())
+        self.portions = Portions(
+            micro_batch_size, packed=policy.packs, device=self.device, models=Models(sizes, self._pending), ranks=ranks
+        )
 
     @property
     def parameters(self) -> int:
-        """How many learn."""
+        """How many learn, those of all ranks together."""
         return sum(parameter.numel() for group in self.groups.values() for parameter in group)
-
-    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """What learns of the policy, by name, whole."""
-        yield from self.policy.weights().items()
 
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
         """The batch with `logp_old`, `logp_ref`, `values` and `value_end`, as far as `passes` asks for them."""
@@ -122,10 +127,10 @@ class LocalLearner:
         width = batch.completions.shape[1]
         columns: dict[str, Tensor] = {}
         for rows, micro in self._micro_batches(batch):
-            for name, column in self._passes(micro, passes).items():
+            for name, column in self.forward.columns(micro, passes).items():
                 whole = untrim(column, width) if column.dim() == 2 else column
                 room = columns.setdefault(name, whole.new_zeros(len(batch), *whole.shape[1:]))
-                room[rows] = whole
+                room[rows] = whole[: len(rows)]
         return replace(batch, **columns)
 
     def update(self, batch: Batch, told: Update) -> Updated:
@@ -135,7 +140,7 @@ class LocalLearner:
         facts, logp = self.portions.retried(lambda: self._backward(batch, told.beta), batch)
         for parameter in (p for name in told.held for p in self.groups.get(name, ())):
             parameter.grad = None
-        norms = [float(torch.nn.utils.clip_grad_norm_(group, self.max_grad_norm)) for group in self.groups.values()]
+        norms = [self._clipped(group) for group in self.groups.values()]
         finite = all(map(math.isfinite, [facts["loss"], *norms]))
         if finite:
             for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -148,7 +153,7 @@ class LocalLearner:
         noted = {
             "learning_rate": rate,
             "skipped_updates": float(not finite),
-            "micro_batch_size": float(self.portions.largest),
+            "micro_batch_size": float(self.ranks.most(self.portions.largest)),
             "time/update": time.perf_counter() - started,
         }
         return Updated(facts | dict(zip(names, norms, strict=True)) | noted, logp)
@@ -181,27 +186,36 @@ class LocalLearner:
             self.reference.follow(self.policy.weights(), mix)
             self.refreshed = True
 
+    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What learns of the policy, by name: all rows of one weight at a time, on the CPU. All ranks call it."""
+        for name, weight in self.policy.weights().items():
+            yield name, self.ranks.whole(weight.detach()).cpu()
+
     def save(self, folder: Path) -> None:
         """`hf/` (what `Policy.save` writes), `optimizer.safetensors`, `portion.json`; `critic.safetensors` and
         `reference.safetensors` where there is a critic, and a reference that is no longer the run's first model.
+
+        Of several ranks each writes files of its own, `optimizer-00001-of-00002.safetensors`, into the one folder.
         """
-        self.policy.save(folder / "hf")
+        keeper = Keeper(folder, self.ranks, make=True)
+        keeper.save_policy(self.policy)
+        tables: dict[str, Mapping[str, Tensor]] = {OPTIMIZER: state_tensors(self.optimizer)}
         if self.critic is not None:
-            self.critic.save(folder)
+            tables[CRITIC] = self.critic.weights()
         if self.reference is not None and self.refreshed:
-            save_file(dict(self.reference.weights()), folder / REFERENCE)
-        save_state(self.optimizer, folder / OPTIMIZER)
-        self.portions.save(folder)
+            tables[REFERENCE] = self.reference.weights()
+        keeper.save_tables(tables, self.portions.save)
 
     def restore(self, folder: Path) -> None:
-        """Exactly the state that `save` wrote."""
-        self.policy.restore(folder / "hf")
+        """Exactly the state that `save` wrote, by as many ranks or by another number of them."""
+        keeper = Keeper(folder, self.ranks)
+        keeper.restore_policy(self.policy)
         if self.critic is not None:
-            self.critic.restore(folder)
-        if self.reference is not None and (folder / REFERENCE).is_file():
-            self.reference.follow(load_file(folder / REFERENCE))
+            keeper.restore_weights(CRITIC, self.critic.weights())
+        if self.reference is not None and keeper.has(REFERENCE):
+            self.reference.follow(keeper.like(REFERENCE, self.reference.weights()))
             self.refreshed = True
-        restore_state(self.optimizer, folder / OPTIMIZER)
+        keeper.restore_state(self.optimizer)
         self.portions.restore(folder)
 
     def _hold_critic(self, held: bool) -> None:
@@ -215,58 +229,53 @@ class LocalLearner:
         logp = torch.zeros(batch.mask.shape, device=self.device)
         with self.policy.compute():
             for rows, micro in self._micro_batches(batch):
-                output = self._output(micro)
+                output = self.forward.output(micro, entropy_gradient=self.objective.entropy is not None)
                 loss = self.objective.loss(micro, output, beta)
                 loss.total.backward()
-                totals.update(self._noted(loss))
-                logp[rows, : micro.mask.shape[1]] = output.logp.detach()
-        tokens = max(int(batch.mask.sum()), 1)
-        metrics = {name: value if name.startswith("loss") else value / tokens for name, value in totals.items()}
+                noted = self._noted(loss)
+                totals.update(noted if len(rows) else dict.fromkeys(noted, 0.0))
+                if len(rows):
+                    logp[rows, : micro.mask.shape[1]] = output.logp.detach()
+        sums = self.ranks.total({**totals, "tokens": float(batch.mask.sum())})
+        tokens = max(sums.pop("tokens"), 1.0)
+        metrics = {name: value if name.startswith("loss") else value / tokens for name, value in sums.items()}
         return metrics, logp
 
-    def _output(self, micro: Batch) -> PolicyOutput:
-        states = self.policy.states(micro)
-        wants_entropy = self.objective.entropy is not None
-        logp, entropy = self.policy.logprobs(
-            states, micro, temperature=self.temperature, entropy_gradient=wants_entropy
-        )
-        values = None if self.critic is None else split_values(self.critic(micro, states), micro)[0]
-        return PolicyOutput(logp, entropy, values)
+    def _clipped(self, group: Sequence[nn.Parameter]) -> float:
+        """The norm of a group's gradient before it is clipped: over all rows, so that it is the same on every rank."""
+        self.ranks.add_gradients(group)
+        return float(self.ranks.whole(torch.nn.utils.clip_grad_norm_(group, self.max_grad_norm)))
 
     def _noted(self, loss: Loss) -> Metrics:
         parts = {f"loss/{name}": float(part.detach()) for name, part in loss.parts.items()}
         sums = {name: float(value) for name, value in loss.sums.items()}
         return {"loss": float(loss.total.detach())} | parts | sums
 
-    def _passes(self, micro: Batch, passes: frozenset[str]) -> dict[str, Tensor]:
-        columns: dict[str, Tensor] = {}
-        shared = self.critic is not None and self.critic.trunk is None
-        with self.policy.compute():
-            states = self.policy.states(micro) if "logp_old" in passes or ("values" in passes and shared) else None
-            if "logp_old" in passes and states is not None:
-                columns["logp_old"] = self.policy.logprobs(states, micro, temperature=self.temperature)[0]
-            if "logp_ref" in passes and self.reference is not None:
-                seen = self.reference.states(micro)
-                columns["logp_ref"] = self.reference.logprobs(seen, micro, temperature=self.temperature)[0]
-            if "values" in passes and self.critic is not None:
-                columns["values"], columns["value_end"] = split_values(self.critic(micro, states), micro)
-        return columns
-
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
-        for rows in self.portions.cut(batch):
-            yield rows, trim(batch.rows(rows))
+        return micro_batches(batch, self.portions, self.ranks)
 
-    def _models(self) -> Models:
+    def _sizes(self) -> tuple[Footprint, ...]:
         learning = [footprint(self.policy.model, self.policy.precision)]
         if self.critic is not None and self.critic.trunk is not None:
             learning.append(replace(footprint(self.critic.trunk, self.policy.precision), vocabulary=0))
-        return Models(tuple(learning), self._pending)
+        return tuple(learning)
 
     def _pending(self) -> int:
         """4 bytes of gradient for every parameter that learns, and 8 of AdamW's moments where there are none yet."""
         learning = [parameter for group in self.groups.values() for parameter in group]
         state: dict[Any, Any] = self.optimizer.state
-        return sum(parameter.numel() * (4 if state.get(parameter) else 12) for parameter in learning)
+        return sum(self.ranks.local(weight).numel() * (4 if state.get(weight) else 12) for weight in learning)
+
+
+def check_ranks(ranks: Ranks, optimizer: OptimizerName) -> None:
+    """Refuse what several ranks cannot do together."""
+    if ranks.world > 1 and optimizer != "adamw":
+        raise ModelError(
+            "Moments in 8 bits are kept in blocks of weights, which rows on several ranks would cut.",
+            got=f"train.optimizer={optimizer!r} with {ranks.world} learners",
+            accepted="adamw: each rank holds the moments of its own rows alone",
+            todo="set train.optimizer='adamw', or train with one learner.",
+        )
 
 
 def clear_gradients(groups: Iterable[Sequence[Tensor]]) -> None:

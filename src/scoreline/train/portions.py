@@ -9,7 +9,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from scoreline.errors import MemoryLimitError
 from scoreline.models.footprint import Footprint
 from scoreline.models.memory import GIB, available, out_of_memory, release
+from scoreline.train.ranks import ALONE, Ranks
 from scoreline.types import Batch
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Portion:
 
     def cut(self, costs: Sequence[Row], *, packed: bool) -> list[int]:
         """How many rows each portion has, in the order of the rows."""
-        counts, begun = [0], 0
+        counts, begun = [0] if costs else [], 0
         for end in range(1, len(costs) + 1):
             if counts[-1] and self.cost(costs[begun:end], packed=packed) > self.size:
                 begun = end - 1
@@ -74,32 +75,49 @@ class Portions:
     update that was tried again is, bit by bit, the update of an undisturbed run with the lower number.
     """
 
-    def __init__(self, asked: int | Literal["auto"], *, packed: bool, device: torch.device, models: Models) -> None:
-        self.asked, self.packed, self.device, self.models = asked, packed, device, models
+    def __init__(
+        self,
+        asked: int | Literal["auto"],
+        *,
+        packed: bool,
+        device: torch.device,
+        models: Models,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.asked, self.packed, self.device, self.models, self.ranks = asked, packed, device, models, ranks
         self.portion = None if asked == "auto" else Portion(asked)
         self.largest = 0
         """Rows of the largest portion of the last cut."""
 
     def cut(self, batch: Batch) -> Iterator[Tensor]:
-        """The rows of each portion. Packed rows stay in order: a group's prompt is computed once where it fits."""
+        """The rows of each portion. Packed rows stay in order: a group's prompt is computed once where it fits.
+
+        All ranks have the same portion, the smallest that one of them chose.
+        """
         if self.portion is None:
-            self.portion = automatic(self.models, self.device)
+            chosen = automatic(self.models, self.device)
+            self.portion = replace(chosen, size=-self.ranks.most(-chosen.size))
         order = torch.arange(len(batch), device=batch.length.device)
         if not self.packed:
             order = (batch.prompt_length + batch.length).argsort(stable=True)  # rows alike in length: less padding
         counts = self.portion.cut(self._rows(batch, order), packed=self.packed)
-        self.largest = max(counts)
+        self.largest = max(counts, default=0)
         return iter(order.split(counts))
 
     def retried(self, work: Callable[[], T], batch: Batch) -> T:
-        """What `work` returns, done again from its beginning with half the portion as often as memory runs out."""
+        """What `work` returns, done again from its beginning with half the portion as often as memory runs out.
+
+        One of several ranks cannot begin again alone, in the middle of sums with the others: there it is an error.
+        """
         while True:
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                reason = str(error).splitlines()[0]
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                if self.ranks.world > 1:
+                    raise too_large_together(batch, reason, self.ranks, self.portion) from error
             release(self.device)  # here the failed try's tensors are free: the error held on to them
             self._lower(batch, reason)
 
@@ -153,6 +171,18 @@ def automatic(models: Models, device: torch.device) -> Portion:
     while tokens > 1 and sum(m.activations(tokens) + m.logits(tokens) for m in models.learning) > room:
         tokens //= 2
     return Portion(tokens, "tokens")
+
+
+def too_large_together(batch: Batch, reason: str, ranks: Ranks, portion: Portion | None) -> MemoryLimitError:
+    """A rank's portion does not fit."""
+    tried = "" if portion is None else f"portions of at most {portion.size:,} {portion.unit}, "
+    return MemoryLimitError(
+        f"Memory ran out on learner rank {ranks.rank} of {ranks.world}, and one rank cannot try again with less.",
+        got=f"{len(batch)} answers of a minibatch, {tried}{reason}",
+        accepted="portions that fit on every rank",
+        todo="set train.micro_batch_size to a number, half of the answers above or less, or have more learners; "
+        "--resume goes on from the last checkpoint.",
+    )
 
 
 def too_large(batch: Batch, reason: str) -> MemoryLimitError:

@@ -148,14 +148,24 @@ def _diverged(step: int, bad: int, metrics: Metrics, fit: Fit) -> DivergenceErro
 
 def save_state(optimizer: torch.optim.Optimizer, file: Path) -> None:
     """The optimiser's tensors by parameter number and name: `0.exp_avg`."""
-    states = optimizer.state_dict()["state"]
-    save_file({f"{i}.{key}": value for i, one in states.items() for key, value in _tensors(one)}, file)
+    save_file(state_tensors(optimizer), file)
 
 
 def restore_state(optimizer: torch.optim.Optimizer, file: Path) -> None:
     """Exactly what `save_state` wrote."""
+    put_state(optimizer, load_file(file))
+
+
+def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimiser remembers, by parameter number and name: `0.exp_avg`."""
+    states = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": value for i, one in states.items() for key, value in _tensors(one)}
+
+
+def put_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Let an optimiser remember what `state_tensors` gave."""
     states: dict[int, dict[str, Tensor | int]] = {}
-    for name, tensor in load_file(file).items():
+    for name, tensor in tensors.items():
         index, key = name.split(".", 1)
         states.setdefault(int(index), {})[key] = int(tensor) if tensor.dtype is torch.int64 else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})

@@ -102,8 +102,7 @@ class GangLearner:
         for rank, (_, _, theirs) in enumerate(found):
             check_versions(versions(), theirs, f"learner-{rank}")
         self._check_shared(Path(setting.folder))
-        together = len({node for node, _, _ in found}) == 1
-        (meeting,) = self._wait([self.ranks[0].meeting.remote(together)])
+        (meeting,) = self._wait([self.ranks[0].meeting.remote()])
         outlines = self._all("build", [(meeting, self.timeout)] * len(self.ranks))
         built: tuple[Outline, int] = outlines[0]
         return built

@@ -25,9 +25,12 @@ PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "SCORELINE_CACHE", "PYTHO
 
 @dataclass(frozen=True)
 class Setting:
-    """What a process is told of where it runs: its name, the threads it computes with, the seed, the run's folder."""
+    """What a process is told of where it runs: its name, the device and the threads it computes with, the seed, the
+    run's folder.
+    """
 
     name: str
+    device: str
     threads: int
     seed: int
     folder: str

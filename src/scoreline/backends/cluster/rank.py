@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Callable
-from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from scoreline.backends.cluster.connect import LOOPBACK
 from scoreline.backends.cluster.process import Setting, versions
 from scoreline.backends.fsdp import join
 from scoreline.backends.transfer import WeightTransfer
+from scoreline.models.device import choose_device
 from scoreline.models.outline import Outline, outline
 from scoreline.train.learner import LocalLearner, Update, Updated
-from scoreline.train.ranks import Alone, Ranks
+from scoreline.train.ranks import ALONE, Ranks
 from scoreline.types import Batch
 
 MakeLearner = Callable[[Ranks], LocalLearner]
@@ -28,22 +26,19 @@ class Rank:
 
     def __init__(self, make: MakeLearner, transfer: WeightTransfer, rank: int, world: int, setting: Setting) -> None:
         self.make, self.transfer, self.rank, self.world = make, transfer, rank, world
+        self.device = setting.device
         setting.enter()
 
-    def meeting(self, here: bool) -> str:
-        """Where the ranks find one another: a file where all of them are on this machine, else a port of it."""
-        if here:
-            return f"file://{tempfile.mkdtemp(prefix='scoreline-')}/ranks"
+    def meeting(self) -> str:
+        """Where the ranks find one another: a free port of this node."""
         with socket.socket() as free:
             free.bind((address(), 0))
-            return f"tcp://{address()}:{free.getsockname()[1]}"
+            return f"{address()}:{free.getsockname()[1]}"
 
     def build(self, meeting: str, timeout: float) -> tuple[Outline, int]:
         """Meet the others and load the models; what the policy is like, and how many parameters learn."""
-        if address() in LOOPBACK:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        wait = timedelta(seconds=timeout)
-        ranks = Alone() if self.world == 1 else join(self.rank, self.world, meeting, wait)
+        device = choose_device(self.device)
+        ranks = ALONE if self.world == 1 else join(self.rank, self.world, meeting, device, timeout)
         self.learner = self.make(ranks)
         return outline(self.learner.policy), self.learner.parameters
 
