@@ -26,12 +26,13 @@ class Local:
 class Ray:
     """Learners and rollout workers as processes of a Ray cluster; the loop, the rewards and the small state stay here.
 
-    `learners` ranks hold the model together (FSDP2), `rollouts` workers sample. A unit of `unit` questions is always
-    sampled together, whoever does it (left out: a step's questions divided by the workers). Answers may be sampled by
-    a policy that is up to `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`,
-    which stands for `objective.correction` where that says nothing. `address` is that of a cluster that runs
-    ("auto" finds it); left out, a cluster of this machine alone, on loopback. `threads` are those of each process on a
-    CPU (left out: the cores divided by the processes that compute at one time).
+    `learners` ranks hold the model together (FSDP2), `rollouts` workers sample, `scorers` processes score the answers
+    of training (0: the loop's own process does). A unit of `unit` questions is always sampled together, whoever does it
+    (left out: a step's questions divided by the workers). Answers may be sampled by a policy that is up to
+    `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`, which stands for
+    `objective.correction` where that says nothing. `address` is that of a cluster that runs ("auto" finds it); left
+    out, a cluster of this machine alone, on loopback. `threads` are those of each process on a CPU (left out: the cores
+    divided by the processes that compute at one time).
 
     A worker that dies, or says nothing for `timeout` seconds, is replaced; when more than `max_restarts` processes had
     to be replaced within an hour, the run stops.
@@ -39,6 +40,7 @@ class Ray:
 
     learners: int = 1
     rollouts: int = 1
+    scorers: int = 0
     unit: int | None = None
     max_staleness: int = 0
     stale_correction: TruncatedImportance | None = TruncatedImportance()  # noqa: RUF009 - frozen
@@ -48,7 +50,14 @@ class Ray:
     max_restarts: int = 10
 
     def __post_init__(self) -> None:
-        for name, least in (("learners", 1), ("rollouts", 1), ("unit", 1), ("max_staleness", 0), ("threads", 1)):
+        for name, least in (
+            ("learners", 1),
+            ("rollouts", 1),
+            ("scorers", 0),
+            ("unit", 1),
+            ("max_staleness", 0),
+            ("threads", 1),
+        ):
             at_least(least, name, getattr(self, name))
         at_least(0, "max_restarts", self.max_restarts)
         if self.timeout <= 0:

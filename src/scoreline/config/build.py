@@ -93,7 +93,7 @@ def assemble(run: Run, host: Host, memory: Path | None = None) -> Built:
     scorer.check((*data.train, *held_out))
     prompts, segmenter = encode(policy, data.train, run), make_segmenter(run, policy)
     learner, engine = host.join([encoded.ids for encoded in prompts])
-    sampler = Sampler(engine, scorer, policy.text.decode, segmenter)
+    sampler = Sampler(engine, host.scores(scorer), policy.text.decode, segmenter)
     warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance, run.critic.freeze_after)
     collector = make_collector(run, objective, sampler, prompts, engine if isinstance(engine, RolloutPool) else None)
     parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)

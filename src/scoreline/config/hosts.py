@@ -17,18 +17,22 @@ from scoreline.backends.cluster.connect import connected
 from scoreline.backends.cluster.gang import GangLearner
 from scoreline.backends.cluster.pool import HOUR, RolloutPool
 from scoreline.backends.cluster.process import Setting, places, spawn
+from scoreline.backends.cluster.scorers import ScorerPool, ScoringProcess
 from scoreline.backends.cluster.worker import Worker
 from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Probe
 from scoreline.backends.runtime import Ray
 from scoreline.backends.transfer import WholeTensors
 from scoreline.backends.vllm import VllmEngine
 from scoreline.config.engine import make_engine
+from scoreline.config.jury import load_jury
 from scoreline.config.run import Run, completed
+from scoreline.environments.rewards import Scorer
 from scoreline.errors import ConfigError, GangLostError
 from scoreline.models.critic import make_critic
 from scoreline.models.outline import Speaker
 from scoreline.models.policy import Policy, load_policy
 from scoreline.objectives.objective import Objective
+from scoreline.rollout.collect import Scores
 from scoreline.rollout.engine import Engine, Sampling
 from scoreline.rollout.units import InUnits
 from scoreline.train.learner import Learner, LocalLearner
@@ -48,6 +52,10 @@ class Host(Protocol):
         """What learns and what samples, with the same weights; `questions` are those that probes may ask."""
         ...
 
+    def scores(self, scorer: Scorer) -> Scores:
+        """What scores the answers of training; `scorer` is this process's."""
+        ...
+
     def close(self) -> None:
         """End processes, and give memory back."""
         ...
@@ -59,6 +67,7 @@ def hosting(run: Run, folder: Path) -> Iterator[Callable[[], Host]]:
     objective = completed(run)
     if isinstance(run.runtime, Ray):
         settings = run.runtime
+        check_scorers(run, settings)
         folder.mkdir(parents=True, exist_ok=True)
         with connected(settings) as ray:
             yield lambda: OnCluster(run, objective, ray, settings, folder)
@@ -95,6 +104,10 @@ class Here:
         learner, unit = make_learner(self.run, self.objective, self.policy), self.run.runtime.unit
         return learner, engine if unit is None else InUnits(engine, unit)
 
+    def scores(self, scorer: Scorer) -> Scores:
+        """It is this process's."""
+        return scorer
+
     def close(self) -> None:
         """An engine outside the learner has memory of its own."""
         if isinstance(self.engine, VllmEngine):
@@ -115,7 +128,9 @@ class OnCluster:
         self.gang = GangLearner(ray, settings, learner, self.transfer, self.setting, self.gpus)
         self.policy = self.gang.outline
         self.pool: RolloutPool | None = None
+        self.scorers: ScorerPool | None = None
         self.group: Any = None
+        self.desk: Any = None
 
     def join(self, questions: Sequence[Ids]) -> tuple[GangLearner, RolloutPool]:
         """The pool asks the gang for its weights."""
@@ -140,8 +155,29 @@ class OnCluster:
             arguments=(self.make, self.transfer, setting),
         )
 
+    def scores(self, scorer: Scorer) -> Scores:
+        """As many processes as `runtime.scorers`, or this one."""
+        told = self.settings
+        if not told.scorers:
+            return scorer
+        self.desk = places(self.ray, told.scorers, "SPREAD", 0.0, told.timeout)
+        self.scorers = ScorerPool(
+            self.ray, self.recruit, told.scorers, timeout=told.timeout, retries=min(2, told.max_restarts)
+        )
+        return self.scorers
+
+    def recruit(self, number: int) -> Any:
+        """A new scorer."""
+        setting = replace(self.setting, name=f"scorer-{number}")
+        told = (partial(make_scores, self.run), setting)
+        return spawn(self.ray, ScoringProcess, (self.desk, number), gpus=0.0, threads=setting.threads, arguments=told)
+
     def close(self) -> None:
         """End all processes of the run; the cluster stays."""
+        if self.scorers is not None:
+            self.scorers.close()
+        if self.desk is not None:
+            self.ray.util.remove_placement_group(self.desk)
         if self.pool is not None:
             self.pool.close()
         if self.group is not None:
@@ -158,6 +194,23 @@ def make_worker(run: Run, questions: Sequence[Ids]) -> tuple[Policy, Engine]:
     """The engine of a rollout worker, in its own process, and the policy whose weights it samples with."""
     policy = load_policy(run.model)
     return policy, make_engine(run.engine, policy, run.sampling, questions)
+
+
+def make_scores(run: Run) -> Scorer:
+    """The training's reward functions and judges, in a process of their own."""
+    judges = load_jury(replace(run, model=replace(run.model, device="cpu")), None).functions()
+    return Scorer(run.reward, judges=judges, steps=run.step_reward, none=run.steps.none)
+
+
+def check_scorers(run: Run, settings: Ray) -> None:
+    """A judge that learns is one model, in one process."""
+    if settings.scorers and run.judge is not None:
+        raise ConfigError(
+            "The run's own judge lives in one process, and rewards ask it there.",
+            got=f"runtime.scorers={settings.scorers} with a table [judge]",
+            accepted="runtime.scorers=0 with [judge]; reward models that a reward names by folder or id",
+            todo="leave runtime.scorers out.",
+        )
 
 
 def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks = ALONE) -> LocalLearner:

@@ -52,7 +52,7 @@ def start(settings: Ray) -> Any:
     os.environ.setdefault("RAY_worker_niceness", "0")  # here the workers are the work
     os.environ.pop("RAY_ADDRESS", None)  # it would turn a cluster of one's own into somebody else's
     ray = import_module("ray")
-    places = settings.learners + settings.rollouts
+    places = settings.learners + settings.rollouts + settings.scorers
     ray.init(include_dashboard=False, log_to_driver=False, num_cpus=places, logging_level=logging.ERROR)
     node = str(ray.util.get_node_ip_address())
     if node not in LOOPBACK:
@@ -111,7 +111,7 @@ def check_address(address: str | None) -> None:
 def check_room(ray: Any, settings: Ray, gpus: float = 0.0) -> None:
     """Refuse more processes than the cluster has places for; Ray would wait for ever."""
     has = ray.cluster_resources()
-    wanted = settings.learners + settings.rollouts
+    wanted = settings.learners + settings.rollouts + settings.scorers
     for name, needed in (("CPU", float(wanted)), ("GPU", gpus)):
         if needed > has.get(name, 0.0):
             raise ClusterError(

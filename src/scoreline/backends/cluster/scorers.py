@@ -1,0 +1,91 @@
+"""The scorer pool: processes that score answers, for rewards that take longer than sampling."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from scoreline.backends.cluster.process import Setting, cause
+from scoreline.errors import ClusterError
+from scoreline.rollout.collect import Scores
+from scoreline.types import Prompt, Reward
+
+MakeScores = Callable[[], Scores]
+
+
+class ScoringProcess:
+    """Reward functions and reward models, in a process of the cluster."""
+
+    def __init__(self, make: MakeScores, setting: Setting) -> None:
+        setting.enter()
+        self.scores = make()
+
+    def score(self, *rows: Any) -> list[Reward]:
+        """One reward an answer."""
+        return self.scores.score(*rows)
+
+
+class ScorerPool:
+    """`Scores` of several processes: the answers to one question are always scored together, in one of them.
+
+    A reward function that raises ends the run, as it does in one process. A process that dies, or says nothing for
+    `timeout` seconds, is replaced and its answers are scored again, `retries` times in one step at most.
+    """
+
+    def __init__(self, ray: Any, hire: Callable[[int], Any], count: int, *, timeout: float, retries: int) -> None:
+        self.ray, self.hire, self.timeout, self.retries = ray, hire, timeout, retries
+        self.processes = [hire(number) for number in range(count)]
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        steps: Sequence[Sequence[str]] = (),
+    ) -> list[Reward]:
+        """One reward an answer, in the order of the answers."""
+        columns = (prompts, completions, completion_ids, *([steps] if steps else []))
+        parts = shares(prompts, len(self.processes))
+        told = [tuple([column[i] for i in rows] for column in columns) for rows in parts]
+        rewards: dict[int, Reward] = {}
+        asked = [self._ask(number, rows) for number, rows in enumerate(told)]
+        for number, rows in enumerate(parts):
+            rewards.update(zip(rows, self._answer(number, asked[number], told[number]), strict=True))
+        return [rewards[row] for row in range(len(prompts))]
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self.processes:
+            self.ray.kill(process, no_restart=True)
+
+    def _ask(self, number: int, rows: tuple[Any, ...]) -> Any:
+        return self.processes[number].score.remote(*rows)
+
+    def _answer(self, number: int, ref: Any, rows: tuple[Any, ...]) -> list[Reward]:
+        for _ in range(self.retries + 1):
+            try:
+                rewards: list[Reward] = self.ray.get(ref, timeout=self.timeout)
+                return rewards
+            except self.ray.exceptions.RayTaskError as error:
+                raise cause(error) from None
+            except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
+                why = str(error).splitlines()[0]
+            warnings.warn(f"scorer {number} is replaced: {why}", stacklevel=2)
+            self.ray.kill(self.processes[number], no_restart=True)
+            self.processes[number] = self.hire(number)
+            ref = self._ask(number, rows)
+        raise ClusterError(
+            "A scorer dies, or hangs, again and again.",
+            got=f"scorer {number}, {self.retries + 1} times in one step: {why}",
+            todo="look into workers/*.log in the run's folder; a slow reward needs a larger runtime.timeout.",
+        )
+
+
+def shares(prompts: Sequence[Prompt], count: int) -> list[list[int]]:
+    """The rows of each of `count` processes: whole questions, as many answers each as can be."""
+    questions = [[row for row, _ in group] for _, group in groupby(enumerate(prompts), key=lambda pair: pair[1].id)]
+    ends = [round(len(questions) * (i + 1) / count) for i in range(count)]
+    parts = [questions[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    return [[row for question in part for row in question] for part in parts if part]

@@ -1,0 +1,64 @@
+"""Scorers as processes of the cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scoreline.backends.cluster.scorers import shares
+from scoreline.config.launch import train
+from scoreline.errors import ConfigError, RewardError
+from scoreline.types import Prompt
+from tests.cluster.killing import Killer, killing
+from tests.cluster.small_run import left, small
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+
+SLOW = """
+import time
+def slow(completions, **columns):
+    time.sleep(0.4)
+    return [float(len(text) % 3) for text in completions]
+def wrong(completions, **columns):
+    raise ValueError("no idea")
+"""
+
+
+def asked(*answers: int) -> list[Prompt]:
+    return [Prompt(f"q:{i}", "") for i, count in enumerate(answers) for _ in range(count)]
+
+
+def test_questions_stay_whole() -> None:
+    assert shares(asked(2, 3, 1, 2), 2) == [[0, 1, 2, 3, 4], [5, 6, 7]]
+    assert shares(asked(4), 3) == [[0, 1, 2, 3]]
+    assert [row for part in shares(asked(1, 1, 1, 1, 1), 3) for row in part] == [0, 1, 2, 3, 4]
+
+
+def rewarded(tmp_path: Path, function: str) -> str:
+    (tmp_path / "mine.py").write_text(SLOW)
+    return f'reward=[{{function = "{tmp_path}/mine.py:{function}"}}]'
+
+
+@pytest.mark.ray
+def test_scorers_change_no_reward_and_may_die(tmp_path: Path) -> None:
+    reward, none = rewarded(tmp_path, "slow"), "data.held_out=0"
+    whole = left(train(small(tmp_path, "here", reward, none, "train.steps=4")))
+    killer = Killer(lambda: "ray::ScoringProcess.score", 1, lambda: 1.0)
+    with killing(killer):
+        run = train(small(tmp_path, "there", reward, none, "train.steps=4", "runtime.scorers=2"))
+    assert killer.killed
+    assert left(run) == whole
+
+
+@pytest.mark.ray
+def test_a_reward_that_raises_there_is_told_here(tmp_path: Path) -> None:
+    with pytest.raises(RewardError, match="no idea"):
+        train(small(tmp_path, "run", rewarded(tmp_path, "wrong"), "data.held_out=0", "runtime.scorers=1"))
+
+
+@pytest.mark.ray
+def test_a_judge_that_learns_is_in_one_process(tmp_path: Path) -> None:
+    judged = ('judge.path="tiny"', 'reward=[{function = "judge"}]', 'eval.reward=[{function = "last_number"}]')
+    with pytest.raises(ConfigError, match="lives in one process"):
+        train(small(tmp_path, "run", *judged, "runtime.scorers=1"))
