@@ -1,4 +1,4 @@
-"""Small real parts for tests: random models of several architectures, and the embedded architecture untrained."""
+"""Small real parts for tests: random models of several architectures, the embedded one untrained, a recipe."""
 
 from __future__ import annotations
 
@@ -26,6 +26,31 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 24, "n_positions": 64},
     "granite": SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "logits_scaling": 4.0},
 }
+
+RECIPE = """
+name = "small"
+reward = ["arithmetic_answer"]
+
+[model]
+path = "tiny:init"
+device = "cpu"
+
+[data]
+level = 1
+
+[sampling]
+max_completion_length = 6
+
+[train]
+steps = 2
+prompts_per_step = 2
+num_generations = 2
+
+[eval]
+prompts = 4
+k = 2
+"""
+"""The smallest run: an untrained model and two steps."""
 
 
 def policy(architecture: str = "tiny", *, seed: int = 0, precision: Precision = "fp32", **changed: Any) -> Policy:
@@ -62,6 +87,13 @@ def rollouts(actor: Policy, *, questions: int = 4, answers: int = 4, seed: int =
             done = Completion(tuple(ids), tuple(logps), "length" if n == longest else "stop")
             made.append(Rollout(prompt, actor.text.encode(prompt), done, actor.text.decode(ids), reward, group))
     return made
+
+
+def recipe(folder: Path, text: str = RECIPE) -> Path:
+    """The file of a recipe, whose runs go into `runs` beside it."""
+    file = folder / "small.toml"
+    file.write_text(f'folder = "{(folder / "runs").as_posix()}"\n{text}', encoding="utf-8")
+    return file
 
 
 def shared() -> Path | None:

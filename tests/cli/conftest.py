@@ -9,30 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from scoreline.cli import app
-
-RECIPE = """
-name = "small"
-reward = ["arithmetic_answer"]
-
-[model]
-path = "tiny:init"
-device = "cpu"
-
-[data]
-level = 1
-
-[sampling]
-max_completion_length = 6
-
-[train]
-steps = 2
-prompts_per_step = 2
-num_generations = 2
-
-[eval]
-prompts = 4
-k = 2
-"""
+from tests import parts
 
 Run = Callable[..., Result]
 
@@ -48,9 +25,7 @@ def scoreline() -> Run:
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cli")
-    (folder / "small.toml").write_text(f'folder = "{(folder / "runs").as_posix()}"\n{RECIPE}', encoding="utf-8")
-    return folder / "small.toml"
+    return parts.recipe(tmp_path_factory.mktemp("cli"))
 
 
 @pytest.fixture(scope="session")

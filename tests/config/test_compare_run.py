@@ -20,32 +20,13 @@ from scoreline.config.compare.processes import last_lines
 from scoreline.config.compare.recipe import Comparison, read
 from scoreline.errors import CheckpointError, ConfigError, ScorelineError
 from scoreline.reports.compare.comparison import read as comparison_of
-
-RECIPE = """
-reward = ["arithmetic_answer"]
-[model]
-path = "tiny:init"
-device = "cpu"
-[data]
-level = 1
-[sampling]
-max_completion_length = 6
-[train]
-prompts_per_step = 2
-num_generations = 2
-learning_rate = 1e-4
-[eval]
-prompts = 6
-k = 2
-every = 2
-[checkpoint]
-every = 1
-"""
+from tests import parts
 
 STUDY = """
 title = "Small"
 folder = "{folder}"
-recipe = ["base.toml"]
+recipe = ["small.toml"]
+set = ["train.learning_rate=1e-4", "eval.prompts=6", "eval.every=2", "checkpoint.every=1"]
 seeds = [0, 1]
 jobs = 2
 [budget]
@@ -68,7 +49,7 @@ def stop(completions):
 
 
 def study(root: Path, *, tokens: int = 120, text: str = STUDY) -> Path:
-    (root / "base.toml").write_text(RECIPE, encoding="utf-8")
+    parts.recipe(root)
     (root / "study.toml").write_text(text.format(folder=root.as_posix(), tokens=tokens), encoding="utf-8")
     return root / "study.toml"
 

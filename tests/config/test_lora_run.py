@@ -64,18 +64,6 @@ def scoreline(*arguments: object) -> Result:
     return result
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("lora")
-    (folder / "small.toml").write_text(f'folder = "{(folder / "runs").as_posix()}"\n{RECIPE}', encoding="utf-8")
-    return folder / "small.toml"
-
-
-@pytest.fixture(scope="module")
-def trained(recipe: Path) -> Path:
-    return train(load(Run, [recipe]))
-
-
 def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     files = ["hf/adapter_model", "critic", "reference", "optimizer"]
     found = {file: load_file(checkpoint / f"{file}.safetensors") for file in files}

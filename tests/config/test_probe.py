@@ -55,18 +55,6 @@ LAG = Line("lag", ("algorithm=actor_critic",), critic="step-000001")
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("probe")
-    (folder / "small.toml").write_text(f'folder = "{(folder / "runs").as_posix()}"\n{RECIPE}', encoding="utf-8")
-    return folder / "small.toml"
-
-
-@pytest.fixture(scope="module")
-def trained(recipe: Path) -> Path:
-    return train(load(Run, [recipe]))
-
-
-@pytest.fixture(scope="module")
 def without_critic(recipe: Path) -> Path:
     return train(load(Run, [recipe], ["algorithm=naive", "name=naive", "train.steps=1"]))
 

@@ -85,6 +85,17 @@ def test_every_algorithm_runs_through_the_one_loop(name: str) -> None:
     assert ("value/explained_variance" in reports[0].metrics) == (ZOO[name].value is not None)
 
 
+@pytest.mark.parametrize("name", [n for n in ZOO if n != "dr_grpo"])
+def test_one_update_a_batch_tells_sampler_from_learner_without_a_pass_of_its_own(name: str) -> None:
+    """The engine is the learner's own model: what they differ by is rounding, after updates too."""
+    made = assembled(ZOO[name], minibatches=1)
+    assert ("logp_old" in made.objective.passes(updates=1)) == (name in ("ppo", "rloo")), "for the KL in the reward"
+    for report in run(made):
+        assert (report.batch.logp_old is not None) == (name in ("ppo", "rloo"))
+        assert report.metrics["sampling/sampling_logp_difference/max"] < 1e-4
+        assert report.metrics["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.0, abs=1e-5)
+
+
 def test_the_loop_is_short_and_does_not_log() -> None:
     lines = inspect.getsource(train).splitlines()
     assert len(lines) <= 60

@@ -16,11 +16,12 @@ from tests import parts
 
 def test_the_gap_between_sampler_and_learner_over_own_tokens() -> None:
     batch = collate(parts.rollouts(parts.policy(), questions=1, answers=2))
-    assert sampler(batch) == {}, "nothing to compare with"
+    assert sampler(batch, updates=1) == {}, "nothing to compare with"
     difference = torch.zeros_like(batch.logp_sampler)
     difference[0, 0], difference[1, 0] = math.log(2.0), math.log(0.25)
     difference[~batch.mask] = 9.0
-    found = sampler(replace(batch, logp_old=batch.logp_sampler + difference))
+    old = batch.logp_sampler + difference
+    found = sampler(replace(batch, logp_old=old, logp=old - 1), updates=1)
     tokens = int(batch.mask.sum())
     assert found == {
         "sampling/sampling_logp_difference/mean": pytest.approx(math.log(8.0) / tokens, abs=1e-6),
@@ -29,6 +30,8 @@ def test_the_gap_between_sampler_and_learner_over_own_tokens() -> None:
         "sampling/importance_sampling_ratio/mean": pytest.approx((2.25 + tokens - 2) / tokens, abs=1e-6),
         "sampling/importance_sampling_ratio/max": pytest.approx(2.0, abs=1e-6),
     }
+    assert sampler(replace(batch, logp=old), updates=1) == found, "in the only update pi_old is pi"
+    assert sampler(replace(batch, logp=old), updates=2) == {}, "pi has moved on"
 
 
 def test_what_each_function_gave_and_what_nothing_could_score() -> None:

@@ -21,7 +21,7 @@ def measure(gathered: Collection, batch: Batch, facts: Sequence[Metrics], progre
         "frac_reward_zero_std": silent_groups(batch),
         **lengths(gathered.rollouts),
         **averaged(facts),
-        **sampler(batch),
+        **sampler(batch, len(facts)),
         **critic(batch),
         **({} if progress.beta is None else {"beta": progress.beta}),
         "num_tokens": float(progress.tokens + gathered.sampled_tokens),
@@ -86,14 +86,16 @@ def averaged(facts: Sequence[Metrics]) -> Metrics:
     return means | summed
 
 
-def sampler(batch: Batch) -> Metrics:
+def sampler(batch: Batch, updates: int) -> Metrics:
     """|log pi_old - log pi_sampler| in nats and pi_old / pi_sampler (before any cap) over own tokens, TRL's names.
 
-    Known where log pi_old is computed: for more than one update a batch, or for a correction.
+    Known where log pi_old was computed. Of a batch that was used for one update it is what that update saw, before its
+    step; of several without a ratio it is not known.
     """
-    if batch.logp_old is None or not bool(batch.mask.any()):
+    old = batch.logp if batch.logp_old is None and updates == 1 else batch.logp_old
+    if old is None or not bool(batch.mask.any()):
         return {}
-    difference = (batch.logp_old - batch.logp_sampler)[batch.mask]
+    difference = (old - batch.logp_sampler)[batch.mask]
     ratio = difference.exp()
     return {
         "sampling/sampling_logp_difference/mean": float(difference.abs().mean()),

@@ -117,15 +117,33 @@ def test_entropy_that_is_not_there(tmp_path: Path) -> None:
     assert sick.samples
 
 
-def test_a_sampler_that_is_not_the_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entropy_goes_before_the_task_is_learned(tmp_path: Path) -> None:
+    """A bonus with the wrong sign pays for less entropy: from a fifth of a nat to nothing, told while it trains."""
+    wrong = ("objective.entropy.coefficient=-1.0", "train.learning_rate=1e-3", "objective.kl=none")
+    folder = trained(tmp_path, *wrong, "train.minibatches=4", "train.steps=18")
+    first, *_, last = read_history(folder).metrics
+    assert first["frac_reward_zero_std"] < 0.2, "in the beginning answers differ"
+    assert last["entropy"] < 0.1 * first["entropy"]
+    sick = found(folder)["entropy-collapse"]
+    assert sick.severity == "alarm"
+    assert sick.steps == (16, 17, 18)
+    assert sick.change.startswith("objective.entropy.coefficient above 0 (now -1, which pays for less)")
+    lines = (folder / "log.txt").read_text(encoding="utf-8").splitlines()
+    told = next(number for number, line in enumerate(lines) if "Entropy has collapsed" in line)
+    assert any("step 18/18" in line for line in lines[told:]), "before it ended"
+
+
+@pytest.mark.parametrize("told", ["train.minibatches=2", "algorithm=grpo", "algorithm=naive"])
+def test_a_sampler_that_is_not_the_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
     """New weights do not reach the engine: it goes on with a copy of the first ones."""
 
     def stale(config: object, policy: Any, *rest: object) -> LocalEngine:
         return LocalEngine(policy.frozen())
 
     monkeypatch.setattr(build, "make_engine", stale)
-    sick = found(trained(tmp_path, "train.minibatches=2", "train.learning_rate=1e-3", "train.steps=12"))
-    assert "do not reach the engine" in sick["sampler-mismatch"].cause
+    kl = "objective.kl=none" if told == "algorithm=naive" else "objective.kl.beta=0.01"
+    sick = found(trained(tmp_path, told, kl, "train.learning_rate=1e-3", "train.steps=12"))["sampler-mismatch"]
+    assert "do not reach the engine" in sick.cause
 
 
 def test_loss_and_gradient_that_are_not_finite(tmp_path: Path) -> None:
@@ -133,6 +151,24 @@ def test_loss_and_gradient_that_are_not_finite(tmp_path: Path) -> None:
         trained(tmp_path, "train.learning_rate=1e30")
     sick = found(tmp_path / "patient")
     assert sick["stopped-by-an-error"].title == "Training diverged"
+    assert sick["non-finite-updates"].evidence == ("2 updates were left out, in steps 2 to 3.",)
+    assert "train.learning_rate = 3.3e+29 (now 1e+30)" in sick["non-finite-updates"].change
+
+
+def test_rewards_that_are_too_large_to_compute_with(tmp_path: Path) -> None:
+    """The nearer an answer is to twenty letters the better: exactly twenty divide by almost nothing."""
+    near = rewards(tmp_path, "return [1 / (abs(len(c) - 20) + 1e-30) for c in completions]")
+    more = ("algorithm=naive", "objective.kl=none", "train.max_bad_updates=8", "train.steps=8")
+    folder = trained(tmp_path, f'reward=["{near}"]', *more)
+    rows = read_history(folder).metrics
+    left_out = tuple(row["step"] for row in rows if row["skipped_updates"])
+    assert 0 < len(left_out) < len(rows), "the others were made"
+    assert left_out == tuple(row["step"] for row in rows if row["reward"] > 1e20)
+    sick = found(folder)["non-finite-updates"]
+    assert (sick.severity, sick.steps) == ("alarm", left_out)
+    assert sick.title == "Rewards are too large to compute with"
+    assert "[[reward]]" in sick.change
+    assert sick.samples
 
 
 def test_seeds_that_differ(tmp_path: Path) -> None:

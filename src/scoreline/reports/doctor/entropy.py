@@ -35,11 +35,16 @@ def collapse(chart: Chart) -> Finding | None:
         evidence=(said, *chart.reward_moved, *alike),
         cause="The policy settled on one answer to each question before it found the right ones: updates too large or "
         "too many for a batch, or nothing that keeps it open. What it no longer samples it cannot learn.",
-        change=f"{_warmer(chart)}train.learning_rate below {chart.rate:g}; objective.surrogate.high "
+        change=f"{_wider(chart)}{_warmer(chart)}train.learning_rate below {chart.rate:g}; objective.surrogate.high "
         "above low (0.28); objective.entropy = {coefficient = 0.001}; a reference, objective.kl.beta.",
         steps=entropy.ending[:MOST],
         samples=chart.answers(lambda row: True, entropy.ending)[:4],
     )
+
+
+def _wider(chart: Chart) -> str:
+    bonus = chart.number("objective.entropy.coefficient", 0.0)
+    return f"objective.entropy.coefficient above 0 (now {bonus:g}, which pays for less); " if bonus < 0 else ""
 
 
 def _warmer(chart: Chart) -> str:

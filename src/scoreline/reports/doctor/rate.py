@@ -15,6 +15,9 @@ STILL_WAY = 2e-6
 BURST = 5.0
 """Nats a token, mean of a step: an update moved whole answers by factors that no clip and no pull can take back."""
 
+HUGE = 1e18
+"""A mean reward whose square is near the end of fp32, 3.4e38: norms and spreads of what follows from it are beyond."""
+
 PATIENCE = 20
 """Steps before a policy that has not moved is remarkable: warm-up is over then."""
 
@@ -77,15 +80,36 @@ def skipped(chart: Chart) -> Finding | None:
     steps = left_out.where(lambda count: count > 0)
     if not steps:
         return None
+    said = f"{sum(left_out.values):.0f} updates were left out, in {span(steps)}."
+    reward = max(
+        (abs(mean) for step, mean in zip(chart.reward.steps, chart.reward.values, strict=True) if step in steps),
+        default=0.0,
+    )
+    if reward >= HUGE:
+        return _overflow(chart, steps, (said, f"The mean reward of such a step reached {reward:.3g}."))
     return Finding(
         name="non-finite-updates",
         severity="alarm",
         title="Loss or gradient was not finite",
-        evidence=(f"{sum(left_out.values):.0f} updates were left out, in {span(steps)}.",),
+        evidence=(said,),
         cause="A learning rate that is too high, or numbers beyond the range of the precision "
         f"({chart.setting('model.precision', 'fp32')}).",
         change=f'train.learning_rate = {chart.rate / 3:.2g} (now {chart.rate:g}); model.precision = "fp32".',
         steps=steps[:MOST],
+    )
+
+
+def _overflow(chart: Chart, steps: tuple[int, ...], evidence: tuple[str, ...]) -> Finding:
+    """Updates that were left out for the size of their rewards, which no learning rate changes."""
+    return Finding(
+        name="non-finite-updates",
+        severity="alarm",
+        title="Rewards are too large to compute with",
+        evidence=evidence,
+        cause="The squares of such rewards, in the gradient's norm, are beyond the largest number of fp32.",
+        change="what the functions in [[reward]] return: bound it; is there a division by almost nothing?",
+        steps=steps[:MOST],
+        samples=chart.answers(lambda row: abs(row.get("reward") or 0.0) >= HUGE, steps)[:4],
     )
 
 
