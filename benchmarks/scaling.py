@@ -67,9 +67,23 @@ def study(name: str, scale: Scale) -> list[Row]:
 
 
 def write(name: str, told: Mapping[str, Any]) -> None:
-    """A file in docs/results/scaling/, numbers to six digits."""
+    """A file in docs/results/scaling/, numbers to six digits, a line a row."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / name).write_text(json.dumps(rounded(told), indent=1) + "\n", encoding="utf-8")
+    (RESULTS / name).write_text(lines(rounded(told)), encoding="utf-8")
+
+
+def lines(told: Mapping[str, Any]) -> str:
+    """JSON in which a list's items and a mapping's values have a line each."""
+    parts = [f"{json.dumps(key)}: {_opened(value)}" for key, value in told.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _opened(value: Any) -> str:
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(f" {json.dumps(item)}" for item in value) + "\n]"
+    if isinstance(value, Mapping):
+        return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n}"
+    return json.dumps(value)
 
 
 def rounded(value: Any) -> Any:
@@ -90,7 +104,7 @@ def stated() -> dict[str, Any]:
 def take_rates(runs: Sequence[Path], cores: int | None, file: Path) -> None:
     """Rates from runs, into a file."""
     found = as_json(measured([read(run, cores) for run in runs]))
-    file.write_text(json.dumps(rounded(found), indent=1) + "\n", encoding="utf-8")
+    file.write_text(lines(rounded(found)), encoding="utf-8")
     print("\n".join(f"{name:12} {entry['value']}" for name, entry in found.items()))  # type: ignore[index]
 
 

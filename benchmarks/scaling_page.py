@@ -115,7 +115,7 @@ def rates(found: Mapping[str, Any]) -> str:
         for name in first
     ]
     head = ["rate", *models, "source (of the first)"]
-    told = "Seconds, bytes, bytes a second, counts: `benchmarks/scaling_model.py` says which. No assumption was measured.\n"
+    told = "Seconds, bytes, bytes a second or counts, see `benchmarks/scaling_model.py`. No assumption was measured.\n"
     return "\n".join(["## Rates\n", *notes("rates"), told, table(head, lines)])
 
 

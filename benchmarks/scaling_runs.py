@@ -3,14 +3,14 @@
     time/rollout = unit * units + decode_step * iterations + decode_row * tokens
     time/update  = update * updates + learn * tokens              rest of the step = annotate * tokens
 
-Rates are least squares over all steps of all runs that are given, without each run's first `SKIP`.
+Rates are fitted to all steps of all runs that are given, without each run's first `SKIP`.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from scaling_model import Cluster, Rates, Recorded, Work
+from scaling_model import Array, Cluster, Rates, Recorded, Work
 from scaling_process import simulate
 
 from scoreline.errors import ConfigError
@@ -101,37 +101,55 @@ def measured(runs: Sequence[Real]) -> Rates:
         )
     called = [run for run in alone if not run.cluster.shared] or alone
     told = [(run, row) for run in alone for row in run.steps]
-    decode_step, decode_row = fitted(starmap(_decoding, told), ("iterations", "tokens"))
+    decode_step, decode_row, unit = fitted(starmap(_decoding, told), ("iterations", "tokens", "calls"))
     update, learn = fitted(starmap(_updating, told), ("updates", "tokens"))
     (annotate,) = fitted(starmap(_annotating, told), ("tokens",))
     rates = _blank(runs[0].rows, f"measured: {', '.join(run.name for run in runs)}")
-    rates = replace(rates, decode_step=decode_step, decode_row=decode_row)
+    rates = replace(rates, decode_step=decode_step, decode_row=decode_row, unit=unit)
     rates = replace(rates, update=update, learn=learn, annotate=annotate)
-    rates = replace(rates, unit=_over(called, rates), call=_each(called, "time/sync", 1))
-    rates = replace(rates, score=_each(alone, "time/score", alone[0].work.questions * alone[0].work.answers))
+    rates = replace(rates, call=_each(called, "time/sync", lambda run: 1))
+    rates = replace(rates, score=_each(alone, "time/score", _answers))
     return replace(rates, latency=_exchanged(runs, rates))
 
 
 def fitted(rows: Iterable[tuple[Mapping[str, float], float]], names: Sequence[str]) -> tuple[float, ...]:
-    """Least squares, without negative rates: what would be negative is 0, and the others are fitted again."""
+    """Least absolute residuals, so that a few steps in which the machine was busy change little; no negative rates.
+
+    What would be negative is 0, and the others are fitted again.
+    """
     told = list(rows)
     x = np.array([[facts[name] for name in names] for facts, _ in told])
     y = np.array([seconds for _, seconds in told])
     kept = list(range(len(names)))
-    while kept:
-        found = np.linalg.lstsq(x[:, kept], y, rcond=None)[0]
-        if (found >= 0).all():
-            break
+    found = _nearest(x, y)
+    while (found < 0).any():
         kept.pop(int(found.argmin()))
+        found = _nearest(x[:, kept], y)
     values = np.zeros(len(names))
-    values[kept] = found if kept else []
+    values[kept] = found
     return tuple(map(float, values))
+
+
+def _nearest(x: Array, y: Array, rounds: int = 50) -> Array:
+    """argmin_b sum |y - x b|, by least squares with weights 1 / |residual|."""
+    weight = np.ones(len(y))
+    for _ in range(rounds):
+        found = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]
+        weight = 1 / np.sqrt(np.maximum(np.abs(y - x @ found), 1e-6 * np.abs(y).max() + 1e-12))
+    return np.asarray(found)
+
+
+def middle(values: Iterable[float]) -> float:
+    """The mean without the lowest and the highest tenth: a few busy seconds of the machine are not the run's."""
+    ordered = sorted(values)
+    cut = len(ordered) // 10
+    return fmean(ordered[cut : len(ordered) - cut])
 
 
 def compared(run: Real, rates: Rates, seed: int = 0) -> dict[str, Any]:
     """Seconds a step of a run, as it was and as the model has it."""
     found = simulate(run.work, run.cluster, replace(rates, rows=run.rows), steps=len(run.steps), seed=seed)
-    real = fmean(row["time/step"] for row in run.steps)
+    real = middle(row["time/step"] for row in run.steps)
     parts = {"rollout": found.waited, "sync": found.synced}
     return {
         "run": run.name,
@@ -144,7 +162,7 @@ def compared(run: Real, rates: Rates, seed: int = 0) -> dict[str, Any]:
         "real": real,
         "model": found.seconds_per_step,
         "error": found.seconds_per_step / real - 1,
-        "real_parts": {name: fmean(row.get(f"time/{name}", 0.0) for row in run.steps) for name in parts},
+        "real_parts": {name: middle(row.get(f"time/{name}", 0.0) for row in run.steps) for name in parts},
         "model_parts": {name: share * found.seconds_per_step for name, share in parts.items()},
         "real_staleness": fmean(row.get("staleness/mean", 0.0) for row in run.steps),
         "model_staleness": found.mean_staleness,
@@ -167,7 +185,8 @@ def _tokens(run: Real, row: Mapping[str, float]) -> float:
 def _decoding(run: Real, row: Mapping[str, float]) -> tuple[Mapping[str, float], float]:
     each = run.cluster.asked(run.work.questions) * run.work.answers
     full = max(row["completions/max_length"], row["completions/mean_length"] * each / run.rows)
-    return {"iterations": run.units * full, "tokens": _tokens(run, row)}, row["time/rollout"]
+    calls = 0 if run.cluster.shared else run.units
+    return {"iterations": run.units * full, "tokens": _tokens(run, row), "calls": calls}, row["time/rollout"]
 
 
 def _updating(run: Real, row: Mapping[str, float]) -> tuple[Mapping[str, float], float]:
@@ -180,18 +199,8 @@ def _annotating(run: Real, row: Mapping[str, float]) -> tuple[Mapping[str, float
     return {"tokens": _updating(run, row)[0]["tokens"]}, max(row["time/step"] - known, 0.0)
 
 
-def _over(runs: Sequence[Real], rates: Rates) -> float:
-    """Seconds of a unit that its tokens do not explain."""
-    left = [
-        (seconds - rates.decode_step * facts["iterations"] - rates.decode_row * facts["tokens"]) / run.units
-        for run in runs
-        for facts, seconds in (_decoding(run, row) for row in run.steps)
-    ]
-    return max(fmean(left), 0.0)
-
-
-def _each(runs: Sequence[Real], name: str, count: int) -> float:
-    return fmean(row.get(name, 0.0) for run in runs for row in run.steps) / count
+def _each(runs: Sequence[Real], name: str, count: Callable[[Real], int]) -> float:
+    return middle(row.get(name, 0.0) / count(run) for run in runs for row in run.steps)
 
 
 def _exchanged(runs: Sequence[Real], rates: Rates) -> float:
@@ -201,7 +210,7 @@ def _exchanged(runs: Sequence[Real], rates: Rates) -> float:
         for facts, seconds in (_updating(run, row) for row in run.steps):
             alone = rates.update * facts["updates"] + rates.learn * facts["tokens"] / run.cluster.learners
             left.append((seconds - alone) / facts["updates"] / (run.cluster.learners - 1))
-    return max(fmean(left), 0.0) if left else 0.0
+    return max(middle(left), 0.0) if left else 0.0
 
 
 def _blank(rows: int, source: str) -> Rates:

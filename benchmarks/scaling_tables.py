@@ -92,7 +92,7 @@ def filling(rows: Sequence[Row]) -> str:
 
 def splitting(rows: Sequence[Row]) -> str:
     """Throughput and who waits."""
-    told = f"{rows[0]['devices']} devices, thousands of answer tokens a second; in brackets, learners wait / workers sample:\n"
+    told = f"{rows[0]['devices']} devices, thousands of answer tokens a second (learners wait / workers sample):\n"
     return f"{told}\n" + grid(
         rows,
         "max_staleness",
