@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling_model import as_json, from_json
-from scaling_page import RESULTS, write_page
+from scaling_page import CHECK, RESULTS, write_page
 from scaling_rates import H100, LARGE, SMALL
 from scaling_runs import compared, measured, read
 from scaling_sweep import SMOKE, STUDIES, WORK, Row, Scale, rates_of, table
@@ -40,7 +40,7 @@ COLUMNS = (
     "mean_staleness",
 )
 CHECKED = ("run", "learners", "rollouts", "max_staleness", "real", "model", "error")
-CHECK, RATES = "check.json", "rates.json"
+RATES = "rates.json"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -52,6 +52,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--measure", nargs="+", type=Path, metavar="RUN", help="runs to take rates from; --rates is where they go")
     add("--check", nargs="+", type=Path, metavar="RUN", help="runs to compare with the model at --rates")
     add("--rates", type=Path, help="a file of rates, written by --measure and read by --check")
+    add("--name", default="local", help="the check is kept as check-NAME.json, beside those of other names")
     add("--cores", type=int, help="cores that the runs had; left out, this machine's")
     told = parser.parse_args(argv)
     if (told.measure or told.check) and not told.rates:
@@ -108,13 +109,13 @@ def take_rates(runs: Sequence[Path], cores: int | None, file: Path) -> None:
     print("\n".join(f"{name:12} {entry['value']}" for name, entry in found.items()))  # type: ignore[index]
 
 
-def check(runs: Sequence[Path], cores: int | None, file: Path) -> None:
-    """Runs against the model, into docs/results/scaling/check.json and the page."""
+def check(runs: Sequence[Path], cores: int | None, file: Path, name: str) -> None:
+    """Runs against the model, into docs/results/scaling/check-NAME.json and the page."""
     told = json.loads(file.read_text(encoding="utf-8"))
     rates = from_json({name: {**entry, "value": float(entry["value"])} for name, entry in told.items()})
     rows = [compared(read(run, cores), rates) for run in runs]
     print(table(rows, CHECKED))
-    write(CHECK, {"rates": told, "rows": rows})
+    write(f"{CHECK}{name}.json", {"rates": told, "rows": rows})
     write_page()
 
 
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if told.measure:
         take_rates(told.measure, told.cores, told.rates)
     if told.check:
-        check(told.check, told.cores, told.rates)
+        check(told.check, told.cores, told.rates, told.name)
     if told.measure or told.check:
         return
     for name in told.only:

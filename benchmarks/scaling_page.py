@@ -50,6 +50,9 @@ answers are all long, lengths that change while the policy learns, and whether a
 {steps} steps of one seed, behind a warm-up; the best split is the best among {splits} and four sizes of units.
 """
 
+CHECK = "check-"
+"""What the names of files of checks begin with."""
+
 HEADINGS = {
     "scaling": "More devices",
     "filling": "Full workers",
@@ -72,10 +75,23 @@ def load() -> dict[str, Any]:
 def page(files: Files) -> str:
     """What it is, what it says, how it was checked, then one section a study, then the rates."""
     told = MODEL.format(steps=16, splits="eight shares of learners")
-    parts = [INTRODUCTION, *notes("summary"), told, checked(files.get("check"))]
-    parts += [section(name, files[name]["rows"]) for name in HEADINGS if name in files]
+    parts = [INTRODUCTION, *notes("summary"), told, "## How far off it is\n", *notes("check")]
+    checks = {name: files[name] for name in files if name.startswith(CHECK)}
+    parts += [checked(name, found) for name, found in checks.items()] or ["Not compared with real runs yet.\n"]
+    parts += [section(name, shown(name, files)) for name in HEADINGS if name in files]
     parts += [rates(files["rates"])] if "rates" in files else []
     return "\n".join(parts)
+
+
+def shown(name: str, files: Files) -> list[Row]:
+    """The rows of a study; full workers stand beside those of the same size that take one unit at a time."""
+    rows: list[Row] = files[name]["rows"]
+    if name != "filling":
+        return rows
+    wanted = {(row["devices"], row["max_staleness"]) for row in rows}
+    alone = [row for row in files["scaling"]["rows"] if not row["shared"]]
+    both = [*(row for row in alone if (row["devices"], row["max_staleness"]) in wanted), *rows]
+    return sorted(both, key=lambda row: (row["devices"], row["at_once"], row["max_staleness"]))
 
 
 def notes(name: str) -> list[str]:
@@ -91,10 +107,8 @@ def section(name: str, rows: Sequence[Row]) -> str:
     return "\n".join([f"## {HEADINGS[name]}\n", *notes(name), *shown, TABLES[name](rows)])
 
 
-def checked(found: Mapping[str, Any] | None) -> str:
-    """Real runs beside the model's."""
-    if found is None:
-        return "## How far off it is\n\nNot compared with real runs yet.\n"
+def checked(name: str, found: Mapping[str, Any]) -> str:
+    """Real runs beside the model's, and the runs whose rates it had."""
     head = ["run", "learners", "workers", "staleness", "questions", "steps", "s a step, real", "model", "off by"]
     lines = [
         [f"`{r['run']}`", "one process" if r["shared"] else number(r["learners"])]
@@ -103,7 +117,8 @@ def checked(found: Mapping[str, Any] | None) -> str:
         + [f"{r['real']:.2f}", f"{r['model']:.2f}", f"{100 * r['error']:+.0f} %"]
         for r in found["rows"]
     ]
-    return "\n".join(["## How far off it is\n", *notes("check"), table(head, lines)])
+    source = next(iter(found["rates"].values()))["source"]
+    return "\n".join([*notes(name), f"Rates {source}.\n", table(head, lines)])
 
 
 def rates(found: Mapping[str, Any]) -> str:

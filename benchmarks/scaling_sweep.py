@@ -111,12 +111,12 @@ def scaling(scale: Scale) -> list[Row]:
 
 
 def filling(scale: Scale) -> list[Row]:
-    """Workers that take a unit of one question whenever they have room for it, instead of one unit at a time."""
+    """Workers that take a unit of one question whenever they have room for it; `scaling` has one unit at a time."""
     rates, rows = rates_of(SMALL, scale.work), []
     for devices in scale.devices[2::2]:
         for staleness in scale.few:
-            found = [tuned(devices, SHARES, staleness, scale.work, rates, scale, at_once) for at_once in (1, FULL)]
-            rows += [row for row in found if row is not None]
+            found = tuned(devices, SHARES, staleness, scale.work, rates, scale, FULL)
+            rows += [] if found is None else [found]
     return rows
 
 

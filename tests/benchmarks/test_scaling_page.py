@@ -59,7 +59,7 @@ def test_runs_are_measured_and_checked_by_the_command(places: Path, capsys: pyte
     runs = [str(lawful(places / f"run-{n}", n)) for n in (4, 16, 8)]
     file = str(places / "cpu.json")
     scaling.main(["--measure", *runs[:2], "--check", runs[2], "--rates", file])
-    (row,) = json.loads((places / "results/check.json").read_text(encoding="utf-8"))["rows"]
+    (row,) = json.loads((places / "results/check-local.json").read_text(encoding="utf-8"))["rows"]
     assert abs(row["error"]) < 0.02
     assert "run-8" in capsys.readouterr().out
     assert "| `run-8` | one process |" in (places / "docs/scaling.md").read_text(encoding="utf-8")
@@ -73,7 +73,11 @@ def test_rates_need_a_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_real_run_stands_beside_the_models() -> None:
     row = RUN | {"run": "ray", "real": 2.0, "model": 1.5, "error": -0.25}
-    assert "| `ray` | 2 | 2 | 1 | 8 | 19 | 2.00 | 1.50 | -25 % |" in scaling_page.checked({"rows": [row]})
+    page = scaling_page.checked(
+        "check-ray", {"rows": [row], "rates": {"learn": {"value": 1, "source": "measured: one"}}}
+    )
+    assert "| `ray` | 2 | 2 | 1 | 8 | 19 | 2.00 | 1.50 | -25 % |" in page
+    assert "Rates measured: one." in page
 
 
 def test_the_same_study_twice_is_the_same() -> None:
