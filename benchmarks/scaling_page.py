@@ -21,8 +21,8 @@ Files = Mapping[str, Mapping[str, Any]]
 INTRODUCTION = """# Past these machines
 
 What would the same recipe do on 8, 64 or 1,024 GPUs, how stale would its answers be, and what would stand in its way?
-This page answers with a model. **No number on it was measured on a GPU.** What was measured are real runs of one to
-four processes on a CPU, to see how far off the model is.
+This page answers with a model. **No number on it was measured on a GPU.** What was measured are real runs on a CPU, to
+see how far off the model is.
 
 `python benchmarks/scaling.py` makes all of it again (minutes); `benchmarks/README.md` has its other uses. Every number
 is in `docs/results/scaling/`.

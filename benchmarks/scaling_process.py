@@ -22,7 +22,7 @@ from scoreline.errors import ConfigError
 try:
     import simpy
 except ImportError:  # told in words, by whoever wants to simulate
-    simpy = None
+    simpy = None  # type: ignore[assignment]
 
 SLICE = 0.01
 """Seconds after which a process on a shared core lets the next one have it."""
@@ -106,7 +106,9 @@ class Simulation:
         times.append(self.env.now)
         yield from self._publish(step + 1)
         times.append(self.env.now)
-        self.records[step] = Step(times[0], *np.diff(times), float(lengths.sum()), lengths.size, stale)
+        self.records[step] = Step(
+            times[0], *spans(times), tokens=float(lengths.sum()), answers=lengths.size, staleness=stale
+        )
         self.learned = step + 1
         yield from self._save()
 
@@ -172,6 +174,12 @@ class Simulation:
             if up() and process.is_alive:
                 self.failures += 1
                 process.interrupt()
+
+
+def spans(times: list[float]) -> tuple[float, float, float, float]:
+    """How long each of a step's four parts took."""
+    waited, scored, learned, synced = (float(span) for span in np.diff(times))
+    return waited, scored, learned, synced
 
 
 def simulate(

@@ -38,6 +38,7 @@ class Scale:
     staleness: tuple[int, ...] = (0, 1, 2, 4, 8)
     middle: int = 64
     large: tuple[int, ...] = (64, 256, 1024)
+    filled: tuple[int, ...] = (16, 64, 256)
     steps: int = 16
     failing_steps: int = 600
     work: Work = field(default=WORK)
@@ -48,7 +49,7 @@ class Scale:
         return tuple(s for s in self.staleness if s in (0, 1, 4))
 
 
-SMOKE = Scale((1, 2, 8), (0, 1), 8, (8,), 2, 4, Work(8, 4, 200, LENGTHS, 2))
+SMOKE = Scale((1, 2, 8), (0, 1), 8, (8,), (8,), 2, 4, Work(8, 4, 200, LENGTHS, 2))
 
 
 def rates_of(model: Model, work: Work) -> Rates:
@@ -100,7 +101,8 @@ def speed(row: Row) -> float:
 
 def scaling(scale: Scale) -> list[Row]:
     """The same step on more and more devices, for each staleness, with the best split; and by turns."""
-    rates, rows = rates_of(SMALL, scale.work), []
+    rates = rates_of(SMALL, scale.work)
+    rows: list[Row] = []
     for devices in scale.devices:
         print(f"{devices} devices", file=sys.stderr, flush=True)
         turns = Cluster(devices, devices, shared=True, scorers=SCORERS, hidden=True)
@@ -112,11 +114,12 @@ def scaling(scale: Scale) -> list[Row]:
 
 def filling(scale: Scale) -> list[Row]:
     """Workers that take a unit of one question whenever they have room for it; `scaling` has one unit at a time."""
-    rates, rows = rates_of(SMALL, scale.work), []
-    for devices in scale.devices[2::2]:
-        for staleness in scale.few:
-            found = tuned(devices, SHARES, staleness, scale.work, rates, scale, FULL)
-            rows += [] if found is None else [found]
+    rates = rates_of(SMALL, scale.work)
+    rows: list[Row] = []
+    for devices in scale.filled:
+        print(f"{devices} devices, full", file=sys.stderr, flush=True)
+        found = [tuned(devices, SHARES[1:6], s, scale.work, rates, scale, FULL) for s in scale.few]
+        rows += [row for row in found if row is not None]
     return rows
 
 
@@ -129,7 +132,8 @@ def splitting(scale: Scale) -> list[Row]:
 
 def tails(scale: Scale) -> list[Row]:
     """Longer and longer tails of the answers' lengths, around the same mean; one unit at a time and full workers."""
-    rates, rows = rates_of(SMALL, scale.work), []
+    rates = rates_of(SMALL, scale.work)
+    rows: list[Row] = []
     for spread in (0.0, 0.4, 0.8, 1.2):
         work = replace(scale.work, lengths=centred(spread))
         for staleness in scale.few:
@@ -151,7 +155,8 @@ def centred(spread: float) -> Lognormal:
 
 def units(scale: Scale) -> list[Row]:
     """Larger and smaller units, one or several at once on a worker."""
-    rates, rows = rates_of(SMALL, scale.work), []
+    rates = rates_of(SMALL, scale.work)
+    rows: list[Row] = []
     for staleness in scale.few:
         made = cluster(scale.middle, MIDDLE, staleness, scale.work)
         assert made is not None
@@ -162,7 +167,8 @@ def units(scale: Scale) -> list[Row]:
 
 def transfer(scale: Scale) -> list[Row]:
     """Ways of the weights of a larger model, before the next step or behind it."""
-    rates, rows = rates_of(LARGE, scale.work), []
+    rates = rates_of(LARGE, scale.work)
+    rows: list[Row] = []
     for devices in scale.large:
         for staleness in (0, 1):
             for route in ("tree", "ring"):
@@ -175,7 +181,8 @@ def transfer(scale: Scale) -> list[Row]:
 
 def failures(scale: Scale) -> list[Row]:
     """Devices that fail every so many hours on average; a checkpoint every ten steps of 64 questions."""
-    rates, rows = rates_of(SMALL, scale.work), []
+    rates = rates_of(SMALL, scale.work)
+    rows: list[Row] = []
     work = replace(scale.work, questions=min(64, scale.work.questions))
     for devices in (scale.large[len(scale.large) // 2], scale.large[-1]):
         for staleness in (scale.few[0], scale.few[-1]):
@@ -196,7 +203,7 @@ def expected(made: Cluster, rates: Rates, before: Sequence[Row], hours: float) -
     if math.isinf(hours):
         return 0.0
     calm = next(row for row in reversed(before) if math.isinf(row["hours"]))
-    cost = rates.restart + made.saved / 2 * calm["seconds_per_step"]
+    cost = rates.restart + made.saved / 2 * float(calm["seconds_per_step"])
     often = made.learners / rates.mtbf
     return often * cost / (1 + often * cost)
 
@@ -216,7 +223,8 @@ def growing(scale: Scale) -> list[Row]:
 
 def scoring(scale: Scale) -> list[Row]:
     """Slower rewards, on more or fewer scorers: the loop scores a step when its last answer is there."""
-    rates, rows = rates_of(SMALL, scale.work), []
+    rates = rates_of(SMALL, scale.work)
+    rows: list[Row] = []
     for seconds, scorers in ((0.001, 1), (0.01, 1), (0.1, 1), (0.1, 8), (0.1, 64), (1.0, 64)):
         made = cluster(scale.middle, MIDDLE, scale.few[-1], scale.work)
         assert made is not None

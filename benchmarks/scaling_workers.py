@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from scaling_model import Array, Cluster, Rates, Work, chains, decoded, decoding, entering
 from scaling_outcome import Span
 
-Waiting = Iterator[Any]
+Waiting = Generator[Any, Any, None]
 """A process, as SimPy has them: a generator of the events that it waits for."""
 
 
@@ -122,14 +122,15 @@ class Worker:
         """Until the first of its units is whole, or another one comes."""
         began, old = self.plant.env.now, list(self.units)
         places = np.concatenate([each.places for each in old])
-        iterations, seconds = decoding(places, self.plant.rates)
-        until = float(np.interp(min(each.places.max() for each in old), iterations, seconds))
+        first = min(float(each.places.max()) for each in old)
+        seconds = decoded(np.minimum(places, first), self.plant.rates)
         if len(old) < self.plant.cluster.at_once:
-            yield from self._listen(until)
-            until = min(until, self.plant.env.now - began)
+            yield from self._listen(seconds)
         else:
-            yield from self.plant.compute(until)
-        self._advance(old, float(np.interp(until, seconds, iterations)))
+            yield from self.plant.compute(seconds)
+        passed = self.plant.env.now - began
+        early = passed < seconds * (1 - 1e-9)
+        self._advance(old, float(np.interp(passed, *decoding(places, self.plant.rates)[::-1])) if early else first)
 
     def _listen(self, seconds: float) -> Waiting:
         """Until then, or until another unit comes."""
