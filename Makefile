@@ -7,7 +7,7 @@ SPEED ?= docs/results/speed
 THREADS ?= 2
 VLLM ?= $(wildcard .vllm/bin/python)
 
-.PHONY: quickstart test lint learn real test-vllm oracles bench speed speed-page table study ladder ladder-smoke clean
+.PHONY: quickstart test lint learn real test-vllm oracles bench speed speed-page table study ladder ladder-smoke scaling scaling-smoke clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -74,6 +74,12 @@ ladder: $(VENV)/ready   ## every mechanism's claims put to the test, docs/ladder
 
 ladder-smoke: $(VENV)/ready   ## the same experiments, too small to say anything: they run
 	$(BIN)/python benchmarks/ladder.py --smoke
+
+scaling: $(VENV)/ready   ## a model of runs on 1 to 1,024 devices, docs/scaling.md; minutes, on any machine
+	$(BIN)/python benchmarks/scaling.py
+
+scaling-smoke: $(VENV)/ready   ## the same studies, too small to say anything: they run
+	$(BIN)/python benchmarks/scaling.py --smoke
 
 .bench/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .bench
