@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from scoreline.models.adapters import Lora
 from scoreline.models.critic import CriticConfig, make_critic
@@ -39,6 +40,7 @@ class Scene:
     questions: int = 3
     answers: int = 4
     micro: Any = 64
+    rate: float = 1e-3
     told: Sequence[Update] = (Update(),) * 4
     mix: float | None = None
     """How far the reference follows after the first update."""
@@ -64,6 +66,15 @@ def lowered() -> Policy:
     return parts.policy("llama", precision=precision, **TIED)
 
 
+def mixture() -> Policy:
+    """Experts whose weights are one tensor in memory and many in a folder."""
+    sizes = parts.ARCHITECTURES["qwen3"] | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    config = AutoConfig.for_model("qwen3_moe", **sizes, pad_token_id=0, eos_token_id=1)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return Policy(model, parts.policy().text, torch.device("cpu"))
+
+
 HELD = (Update(), Update(hold_policy=True), Update(hold_critic=True), Update(lr_factor=0.5))
 SCENES: dict[str, Scene] = {
     "grpo": Scene(grpo, mix=0.5),
@@ -74,8 +85,13 @@ SCENES: dict[str, Scene] = {
     "padded": Scene(ppo, make=lambda: parts.policy("mistral"), micro=3),
     "recomputed": Scene(replace(grpo, entropy=EntropyBonus(0.1)), make=recomputed, micro=20),
     "entangled": Scene(ZOO["ppo_clip"], make=entangled, told=(Update(),) * 2),
-    "bf16": Scene(ppo, make=lowered, micro=5),
+    "mixture": Scene(ZOO["naive"], make=mixture, questions=2, answers=2),
+    "bf16": Scene(ppo, make=lowered, micro=5, rate=1e-5),
 }
+MORE = ("ppo", "actor_critic", "five rows one by one", "one row")
+"""Scenes that three ranks play too."""
+SAVED = ("ppo", "grpo", "mixture")
+"""Scenes with a checkpoint half-way."""
 
 
 def learner(scene: Scene, ranks: Ranks, base: Path | None = None, **more: Any) -> LocalLearner:
@@ -84,7 +100,11 @@ def learner(scene: Scene, ranks: Ranks, base: Path | None = None, **more: Any) -
     policy = load_policy(Model(path=str(base), device="cpu", lora=scene.lora)) if adapted else scene.make()
     kind: Any = scene.kind
     critic = make_critic(CriticConfig(kind=kind), policy, lora=scene.lora) if scene.objective.value else None
-    settings = {"learning_rate": 1e-3, "critic_learning_rate": 1e-2, "micro_batch_size": scene.micro} | more
+    settings = {
+        "learning_rate": scene.rate,
+        "critic_learning_rate": 10 * scene.rate,
+        "micro_batch_size": scene.micro,
+    } | more
     reference = policy.frozen() if scene.objective.kl else None
     return LocalLearner(policy, scene.objective, reference=reference, critic=critic, ranks=ranks, **settings)
 
@@ -100,7 +120,7 @@ def prepared(made: LocalLearner, batch: Batch) -> Batch:
     own = rows_of(ranks, len(batch))
     said = made.annotate(batch.rows(own), objective.passes(2))
     columns = {name: getattr(said, name) for name in COLUMNS if getattr(said, name) is not None}
-    batch = objective.estimate(batch.noted(own, **{name: column for name, column in columns.items()}))
+    batch = objective.estimate(batch.noted(own, **columns))
     if ranks.world > 1:
         batch = objective.estimate(replace(batch, **{name: summed(getattr(batch, name)) for name in columns}))
     return replace(batch, weights=objective.aggregate(batch.mask))

@@ -1,4 +1,7 @@
-"""One rank of a gang:  python member.py WHAT RANK WORLD PORT FOLDER.  It writes what it found to FOLDER/WHAT-WORLD-RANK.json."""
+"""One rank of a gang:  python member.py WHAT RANK WORLD PORT FOLDER.
+
+It writes what it found to FOLDER/WHAT-WORLD-RANK.json.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from learning import SCENES, Scene, adapted, learner, play, poisoned, resumed, saved, trained
 
 from scoreline.backends.fsdp import Fsdp, join
 from scoreline.errors import MemoryLimitError, ModelError
 from scoreline.objectives.zoo import naive
 from tests import parts
+from tests.ranks.learning import MORE, SAVED, SCENES, Scene, adapted, learner, play, poisoned, resumed, saved, trained
 
 
 def listening() -> list[str]:
@@ -43,23 +46,29 @@ def refused(ranks: Fsdp, **wrong: Any) -> str:
 
 
 def everything(ranks: Fsdp, folder: Path) -> dict[str, Any]:
-    """All scenes, and checkpoints from and to other numbers of ranks."""
-    said: dict[str, Any] = {"listening": listening() if sys.platform == "linux" else []}
-    for name in SCENES:
-        said[name] = trained(name, ranks, folder)
-    for name in ("ppo", "grpo"):
+    """All scenes, checkpoints from other numbers of ranks, and what is refused."""
+    said: dict[str, Any] = {name: trained(name, ranks, folder) for name in SCENES}
+    for name in SAVED:
         said[f"{name} saved"] = saved(name, ranks, folder)
-        for of in sorted({1, 2, ranks.world}):
+        for of in (1, 2):
             said[f"{name} of {of}"] = resumed(name, ranks, folder, of)
     said["poisoned"] = poisoned(ranks)
     said["adapted"] = adapted(ranks, folder)
     said["strangers"] = refused(ranks, seed=ranks.rank)
     said["8 bits"] = refused(ranks, optimizer="adamw_8bit")
+    said["listening"] = listening() if sys.platform == "linux" else []
     return said
 
 
-def short(ranks: Fsdp, folder: Path) -> dict[str, Any]:
-    """Memory runs out on rank 1, which says so and dies: what does rank 0 see?"""
+def more(ranks: Fsdp, folder: Path) -> dict[str, Any]:
+    """Some scenes, and a checkpoint of two; at the end a rank dies."""
+    said: dict[str, Any] = {name: trained(name, ranks, folder) for name in MORE}
+    said["ppo of 2"] = resumed("ppo", ranks, folder, 2)
+    return said | {"death": short(ranks)}
+
+
+def short(ranks: Fsdp) -> str:
+    """Memory runs out on rank 1, which says so; what do the others see when it is killed?"""
     scene = SCENES["ppo"]
     made = learner(scene, ranks)
     play(made, scene, scene.told[:1])
@@ -71,20 +80,18 @@ def short(ranks: Fsdp, folder: Path) -> dict[str, Any]:
         made.policy.states = full  # type: ignore[assignment, method-assign]
     try:
         play(made, scene, scene.told[1:], 1)
-    except MemoryLimitError as error:
-        (folder / "short-2-1.json").write_text(json.dumps({"error": str(error)}))
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    except RuntimeError as error:
-        return {"error": str(error)}
-    return {}
+    except (MemoryLimitError, RuntimeError) as error:
+        return str(error)
+    return "nothing"
 
 
 if __name__ == "__main__":
     what, place = sys.argv[1], Path(sys.argv[5])
     rank, world, port = map(int, sys.argv[2:5])
     torch.set_num_threads(1)
-    gang = join(rank, world, f"127.0.0.1:{port}", torch.device("cpu"), timeout=60.0)
-    result = {"everything": everything, "short": short}[what](gang, place)
+    gang = join(rank, world, f"127.0.0.1:{port}", torch.device("cpu"), timeout=120.0)
+    result = {"everything": everything, "more": more}[what](gang, place)
     (place / f"{what}-{world}-{rank}.json").write_text(json.dumps(result))
-    if what != "short":
-        gang.leave()
+    if what == "more":
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    gang.leave()

@@ -160,6 +160,8 @@ class Gathered:
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
+        # A rank whose tokens never met some expert still joins in the sum of its gradient; older torch cannot say so.
+        getattr(together, "set_reduce_scatter_unused_params", bool)(True)
 
     def __call__(self, compute: Callable[[], Outputs]) -> Outputs:
         """One pass. Without a gradient no backward pass will let go of what was gathered; here it is let go."""

@@ -96,18 +96,15 @@ class Keeper:
         saved = Parts(self.folder, stem)
         for name, weight in weights.items():
             if saved.shape(name) != tuple(weight.shape):
-                raise CheckpointError(
-                    f"{stem} in this checkpoint belongs to another model.",
-                    got=f"{name} is {list(saved.shape(name))} in {self.folder}",
-                    accepted=str(list(weight.shape)),
-                    todo="resume with the model that the run began with.",
-                )
+                raise another_model(stem, f"{name} of {list(saved.shape(name))}", str(list(weight.shape)))
         return {name: self._laid(saved, name, weight) for name, weight in weights.items()}
 
     def restore_state(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser's tensors: those of a weight's shape lie as it does, the others are whole on every rank."""
         saved = Parts(self.folder, OPTIMIZER)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        if (last := max((int(name.split(".")[0]) for name in saved), default=-1)) >= len(weights):
+            raise another_model(OPTIMIZER, f"moments of at least {last + 1} weights", f"{len(weights)} weights")
         put_state(optimizer, {name: self._laid(saved, name, weights[int(name.split(".")[0])]) for name in saved})
 
     @torch.no_grad()
@@ -151,3 +148,13 @@ class Keeper:
             failure = error
         if self.ranks.most(int(failure is not None)):
             raise failure or OSError(f"another learner than rank {self.ranks.rank} could not write into {self.folder}")
+
+
+def another_model(stem: str, got: str, accepted: str) -> CheckpointError:
+    """A table that cannot be of these weights."""
+    return CheckpointError(
+        f"{stem} in this checkpoint belongs to another model.",
+        got=got,
+        accepted=accepted,
+        todo="resume with the model and the objective that the run began with.",
+    )
