@@ -29,7 +29,9 @@ class Ray:
     `learners` ranks hold the model together (FSDP2), `rollouts` workers sample. A unit of `unit` questions is always
     sampled together, whoever does it (left out: a step's questions divided by the workers). Answers may be sampled by
     a policy that is up to `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`,
-    which stands for `objective.correction` where that says nothing. `address` is that of a cluster that runs
+    which stands for `objective.correction` where that says nothing. With `in_flight` a worker takes new weights between
+    two tokens of the answers that it is at, instead of after them: long answers end with younger tokens, and are as old
+    as their oldest. `address` is that of a cluster that runs
     ("auto" finds it); left out, a cluster of this machine alone, on loopback. `threads` are those of each process on a
     CPU (left out: the cores divided by the processes that compute at one time).
 
@@ -41,6 +43,7 @@ class Ray:
     rollouts: int = 1
     unit: int | None = None
     max_staleness: int = 0
+    in_flight: bool = False
     stale_correction: TruncatedImportance | None = TruncatedImportance()  # noqa: RUF009 - frozen
     address: str | None = None
     threads: int | None = None
@@ -51,6 +54,13 @@ class Ray:
         for name, least in (("learners", 1), ("rollouts", 1), ("unit", 1), ("max_staleness", 0), ("threads", 1)):
             at_least(least, name, getattr(self, name))
         at_least(0, "max_restarts", self.max_restarts)
+        if self.in_flight and not self.max_staleness:
+            raise ConfigError(
+                "No answer is in flight while weights change where none may be stale.",
+                got="runtime.in_flight=true with runtime.max_staleness=0",
+                accepted="in_flight with max_staleness of at least 1",
+                todo="raise runtime.max_staleness, or leave runtime.in_flight out.",
+            )
         if self.timeout <= 0:
             raise ConfigError("runtime.timeout is a time.", got=self.timeout, accepted="seconds, above 0")
 

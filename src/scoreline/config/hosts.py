@@ -121,7 +121,7 @@ class OnCluster:
         self.make = partial(make_worker, self.run, asked)
         unit = told.unit or (None if told.rollouts == 1 else math.ceil(self.run.train.prompts_per_step / told.rollouts))
         probe = make_probe(self.run, self.gang, asked)
-        self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit)
+        self.gang.beside = self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit)
         return self.gang, self.pool
 
     def hire(self, number: int) -> Any:
@@ -134,11 +134,13 @@ class OnCluster:
             gpus=self.gpus,
             threads=setting.threads,
             arguments=(self.make, self.transfer, setting),
+            news=self.settings.in_flight,
         )
 
     def close(self) -> None:
         """End all processes of the run; the cluster stays."""
         if self.pool is not None:
+            self.gang.beside = None
             self.pool.close()
             self.ray.util.remove_placement_group(self.group)
         self.gang.close()
