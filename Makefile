@@ -7,7 +7,7 @@ SPEED ?= docs/results/speed
 THREADS ?= 2
 VLLM ?= $(wildcard .vllm/bin/python)
 
-.PHONY: quickstart test lint learn real test-vllm oracles bench speed speed-page table study ladder ladder-smoke scaling scaling-smoke clean
+.PHONY: quickstart test lint learn real test-vllm test-ray oracles bench speed speed-page table study ladder ladder-smoke scaling scaling-smoke clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,13 @@ real: $(VENV)/ready $(SMOLLM2)/DONE   ## the same suite of parts on SmolLM2-135M
 
 test-vllm: .vllm/ready $(SMOLLM2)/DONE   ## vLLM as the engine, for real: steps of GRPO on SmolLM2, weights that follow
 	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) .vllm/bin/python -m pytest -q tests/backends
+
+$(VENV)/ray: $(VENV)/ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	touch $@
+
+test-ray: $(VENV)/ray   ## runs on a Ray cluster of this machine, on loopback: workers, staleness, faults; minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m ray tests/cluster
 
 oracles:   ## make the other libraries' numbers again, in environments of their own, and compare with the committed ones
 	$(PYTHON) -m venv .oracles/rl

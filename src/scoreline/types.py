@@ -52,13 +52,15 @@ class Completion:
     """What an engine sampled. `token_ids` are the truth; text is made from them and never tokenised again.
 
     `logprobs[t]` = log pi_sampler(o_t | q, o_<t) in nats at the sampling temperature, before top-p and top-k cut the
-    distribution. `version` counts the weight updates of the policy that sampled it.
+    distribution. `version` counts the learner's steps behind the weights that sampled it. Where other weights came in
+    between two tokens, `versions` holds those of each token, and `version` is the oldest.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: Finish
     version: int = 0
+    versions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ def run(folder: Path, name: str, *more: str) -> Path:
 
 def tables(folder: Path) -> dict[str, str]:
     last = folder / "checkpoints/step-000010"
-    return {str(f.relative_to(last)): digest(f) for f in sorted(last.rglob("*.safetensors")) if f.name != "rng.safetensors"}
+    return {
+        str(f.relative_to(last)): digest(f) for f in sorted(last.rglob("*.safetensors")) if f.name != "rng.safetensors"
+    }
 
 
 def losses(folder: Path) -> list[float]:

@@ -30,9 +30,11 @@ class Ray:
     of training (0: the loop's own process does). A unit of `unit` questions is always sampled together, whoever does it
     (left out: a step's questions divided by the workers). Answers may be sampled by a policy that is up to
     `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`, which stands for
-    `objective.correction` where that says nothing. `address` is that of a cluster that runs ("auto" finds it); left
-    out, a cluster of this machine alone, on loopback. `threads` are those of each process on a CPU (left out: the cores
-    divided by the processes that compute at one time).
+    `objective.correction` where that says nothing. With `in_flight` a worker takes new weights between two tokens of the
+    answers that it is at, instead of after them: long answers end with younger tokens, and are as old as their oldest.
+    `address` is that of a cluster that runs ("auto" finds it); left out, a cluster of this machine alone, on loopback.
+    `threads` are those of each process on a CPU (left out: the cores divided by the processes that compute at one
+    time).
 
     A worker that dies, or says nothing for `timeout` seconds, is replaced; when more than `max_restarts` processes had
     to be replaced within an hour, the run stops.
@@ -43,6 +45,7 @@ class Ray:
     scorers: int = 0
     unit: int | None = None
     max_staleness: int = 0
+    in_flight: bool = False
     stale_correction: TruncatedImportance | None = TruncatedImportance()  # noqa: RUF009 - frozen
     address: str | None = None
     threads: int | None = None
@@ -60,6 +63,13 @@ class Ray:
         ):
             at_least(least, name, getattr(self, name))
         at_least(0, "max_restarts", self.max_restarts)
+        if self.in_flight and not self.max_staleness:
+            raise ConfigError(
+                "No answer is in flight while weights change where none may be stale.",
+                got="runtime.in_flight=true with runtime.max_staleness=0",
+                accepted="in_flight with max_staleness of at least 1",
+                todo="raise runtime.max_staleness, or leave runtime.in_flight out.",
+            )
         if self.timeout <= 0:
             raise ConfigError("runtime.timeout is a time.", got=self.timeout, accepted="seconds, above 0")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from scoreline.backends.cluster.pool import RolloutPool
 from scoreline.backends.runtime import Ray
+from scoreline.backends.vllm import Vllm
 from scoreline.config.apprentice import checker_for, make_apprentice
 from scoreline.config.engine import check_engine, context_of
 from scoreline.config.hosts import Here, Host
@@ -121,7 +122,6 @@ def make_collector(
         resample_rounds=0 if objective.resample is None else objective.resample.rounds,
         foreseeing=foreseeing,
         max_staleness=run.runtime.max_staleness if isinstance(run.runtime, Ray) else 0,
-        places=run.train.steps * run.train.prompts_per_step,
     )
 
 
@@ -163,6 +163,13 @@ def check_plan(run: Run) -> None:
             got=f"critic.freeze_after={run.critic.freeze_after} with algorithm {run.algorithm!r}",
             accepted="an objective with a value loss, such as that of actor_critic or ppo",
             todo="leave critic.freeze_after out, or choose another algorithm.",
+        )
+    if isinstance(run.runtime, Ray) and run.runtime.in_flight and isinstance(run.engine, Vllm):
+        raise ConfigError(
+            "vLLM's engine gets new weights between answers, not inside of them.",
+            got='runtime.in_flight=true with engine.type="vllm"',
+            accepted='in_flight with engine.type="local"',
+            todo="leave runtime.in_flight out.",
         )
     if run.sampling.temperature <= 0:
         raise ConfigError(

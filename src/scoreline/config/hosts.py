@@ -141,6 +141,7 @@ class OnCluster:
         probe = make_probe(self.run, self.gang, asked)
         self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit)
         self.pool.open()
+        self.gang.beside = self.pool
         return self.gang, self.pool
 
     def hire(self, number: int) -> Any:
@@ -153,6 +154,7 @@ class OnCluster:
             gpus=self.gpus,
             threads=setting.threads,
             arguments=(self.make, self.transfer, setting),
+            news=self.settings.in_flight,
         )
 
     def scores(self, scorer: Scorer) -> Scores:
@@ -179,6 +181,7 @@ class OnCluster:
         if self.desk is not None:
             self.ray.util.remove_placement_group(self.desk)
         if self.pool is not None:
+            self.gang.beside = None
             self.pool.close()
         if self.group is not None:
             self.ray.util.remove_placement_group(self.group)

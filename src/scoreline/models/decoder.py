@@ -45,6 +45,10 @@ class Decoder(Protocol):
         """Append one token to every answer and compute the next logits."""
         ...
 
+    def renew(self) -> None:
+        """The weights are others now. What is in flight keeps its keys and values; who enters shares none of them."""
+        ...
+
     def close(self) -> None:
         """Free what the model holds for it."""
         ...
@@ -124,6 +128,10 @@ class SharedDecoder:
             states = self._forward(tokens[:, None], positions[:, None], told)
         self.logits = self.policy.logits(states[: self.count, 0])
         self.written, self.longest = written + 1, min(self.longest + 1, self.limit)
+
+    def renew(self) -> None:
+        """Prompts keep their seats for the answers in flight, under names that nobody asks for."""
+        self.seats = {(-1, *prompt): seat for prompt, seat in self.seats.items()}
 
     def close(self) -> None:
         """The model's modules forget the keys and values."""

@@ -55,6 +55,9 @@ class CachedDecoder:
         self._forward(tokens[:, None], self.lengths[:, None])
         self.lengths = self.lengths + 1
 
+    def renew(self) -> None:
+        """Nobody enters while answers are in flight."""
+
     def close(self) -> None:
         """Drop the cache."""
         self.cache = None
@@ -99,6 +102,9 @@ class WholeDecoder:
         self.tokens = torch.cat([self.tokens, tokens[:, None]], 1)
         self.seen = torch.cat([self.seen, torch.ones_like(self.seen[:, :1])], 1)
         self._forward()
+
+    def renew(self) -> None:
+        """Nothing is kept: the next token reads the whole text with the new weights."""
 
     def close(self) -> None:
         """There is nothing to free."""

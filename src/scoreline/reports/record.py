@@ -192,7 +192,9 @@ def _steps(rollout: Rollout) -> dict[str, Any]:
 def _answer(rollout: Rollout) -> dict[str, Any]:
     parts, completion = dict(rollout.reward.parts), rollout.completion
     facts = {"id": rollout.prompt.id, "parts": parts, "length": len(completion.token_ids)}
-    return _sample(rollout) | facts | {"finish": completion.finish, "group": rollout.group}
+    sampled = {"finish": completion.finish, "group": rollout.group, "version": completion.version}
+    versions = {"versions": completion.versions} if completion.versions else {}
+    return _sample(rollout) | facts | sampled | versions
 
 
 def _tokens(kept: Sequence[Rollout], batch: Batch, pieces: Pieces | None) -> list[dict[str, Any]]:

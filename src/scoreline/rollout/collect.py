@@ -104,10 +104,11 @@ def asked_for(prompts: Sequence[Encoded], streams: Sequence[tuple[int, ...]], an
 class Collector:
     """Groups for the loop. The order of prompts is a seeded permutation for each epoch, a function of the cursor.
 
-    With `foreseeing` the groups of the next `max_staleness` steps are begun before those of this step are waited for:
-    they are sampled while the learner learns, by a policy that is at most so many steps old when they are trained on.
-    A step takes its groups in the order of the data, never those that happen to be ready first: short answers would
-    come before long ones. `places` is the end of the run's data, beyond which nothing is begun.
+    With `foreseeing` this step's groups and those of the next `max_staleness` steps are begun before this step's are
+    waited for: they are sampled while the learner learns, by a policy that is at most so many steps old when they are
+    trained on. A step takes its groups in the order of the data, never those that happen to be ready first: short
+    answers would come before long ones. Where groups are sampled again, a step takes those that were begun for the
+    next: a place of the data is never used later than it was begun for, so the bound holds.
     """
 
     def __init__(
@@ -122,17 +123,16 @@ class Collector:
         resample_rounds: int = 0,
         foreseeing: Foreseeing | None = None,
         max_staleness: int = 0,
-        places: int = 0,
     ) -> None:
         self.sampler, self.prompts, self.sampling = sampler, prompts, sampling
         self.prompts_per_step, self.num_generations = prompts_per_step, num_generations
         self.seed, self.resample_rounds = seed, resample_rounds
-        self.foreseeing, self.max_staleness, self.places = foreseeing, max_staleness, places
+        self.foreseeing, self.max_staleness = foreseeing, max_staleness
 
-    def collect(self, cursor: int) -> Collection:
-        """The next step's groups, starting at this place of the data."""
+    def collect(self, cursor: int, later: int = 0) -> Collection:
+        """The next step's groups, starting at this place of the data; `later` steps will come after it."""
         self.sampler.seconds = dict.fromkeys(self.sampler.seconds, 0.0)
-        self._begin(cursor)
+        self._begin(cursor, 1 + min(self.max_staleness, later))
         tokens, resampled = 0, 0
         telling: list[list[Rollout]] = []
         silent: list[list[Rollout]] = []
@@ -148,13 +148,13 @@ class Collector:
         kept = (telling + silent)[: self.prompts_per_step]
         return Collection(numbered(kept), cursor, tokens, resampled, dict(self.sampler.seconds))
 
-    def _begin(self, cursor: int) -> None:
-        """This step's groups and those of the steps that may be sampled ahead, one step after the other."""
-        if self.foreseeing is None or not self.max_staleness:
+    def _begin(self, cursor: int, steps: int) -> None:
+        """The groups of so many steps, one step after the other."""
+        if self.foreseeing is None:
             return
-        for start in range(cursor, cursor + (self.max_staleness + 1) * self.prompts_per_step, self.prompts_per_step):
-            places = range(start, min(start + self.prompts_per_step, self.places))
-            self.foreseeing.expect(asked_for(*self._questions(places), self.num_generations), self.sampling)
+        for start in range(cursor, cursor + steps * self.prompts_per_step, self.prompts_per_step):
+            questions = self._questions(range(start, start + self.prompts_per_step))
+            self.foreseeing.expect(asked_for(*questions, self.num_generations), self.sampling)
 
     def _questions(self, places: Sequence[int]) -> tuple[list[Encoded], list[tuple[int, ...]]]:
         return [self.prompts[self._index(place)] for place in places], [(self.seed, TRAIN, place) for place in places]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,17 +34,31 @@ class Local:
             raise ConfigError("engine.rows is a count.", got=self.rows, accepted="at least 1")
 
 
+class Arrivals(Protocol):
+    """Weights that come in while answers are in flight."""
+
+    def waiting(self) -> bool:
+        """Whether any have come in."""
+        ...
+
+    def take(self) -> int:
+        """The policy has them from here on; their version."""
+        ...
+
+
 class LocalEngine:
     """Samples from a policy in this process. Requests with the same prompt next to one another share its computation.
 
     At most `max_rows` answers are in flight at once; the rest wait. The same requests in the same order are always
-    computed together, so a run that is repeated gives the same numbers.
+    computed together, so a run that is repeated gives the same numbers. Where there are `arrivals`, new weights are
+    taken between two tokens; the keys and values of the tokens before stay.
     """
 
     def __init__(self, policy: Policy, *, max_rows: int = 256) -> None:
         self.policy = policy
         self.max_rows = max_rows
         self.version = 0
+        self.arrivals: Arrivals | None = None
 
     def load(self, version: int) -> None:
         """The model is the learner's: only the number changes."""
@@ -57,13 +73,30 @@ class LocalEngine:
         """One completion a request, in the order of the requests."""
         if not requests:
             return []
+        with self.policy.compute():
+            flight = Flight(self.policy, requests, sampling, self.max_rows, self.version)
+        try:
+            while not self._flown(flight):
+                self._renew(flight)
+        finally:
+            flight.decoder.close()
+        return flight.completions()
+
+    def _flown(self, flight: Flight) -> bool:
+        """Whether all answers ended before other weights came in."""
         with lowered(self.policy.model, self.policy.precision), self.policy.compute():
-            flight = Flight(self.policy, requests, sampling, self.max_rows)
-            try:
-                flight.run()
-            finally:
-                flight.decoder.close()
-        return flight.completions(self.version)
+            return flight.run(never if self.arrivals is None else self.arrivals.waiting)
+
+    def _renew(self, flight: Flight) -> None:
+        """Outside of what holds copies of the weights in another type."""
+        assert self.arrivals is not None
+        self.version = self.arrivals.take()
+        flight.renew(self.version)
+
+
+def never() -> bool:
+    """Nothing comes in."""
+    return False
 
 
 class Flight:
@@ -72,7 +105,9 @@ class Flight:
     An answer that ends leaves, and a request that waits takes its place: both when they are enough to be worth it.
     """
 
-    def __init__(self, policy: Policy, requests: Sequence[Request], sampling: Sampling, max_rows: int) -> None:
+    def __init__(
+        self, policy: Policy, requests: Sequence[Request], sampling: Sampling, max_rows: int, version: int
+    ) -> None:
         self.policy, self.requests, self.sampling, self.max_rows = policy, requests, sampling, max_rows
         n, budget, device = len(requests), sampling.max_completion_length, policy.device
         streams = np.stack([uniforms(request.stream, budget) for request in requests])
@@ -83,27 +118,52 @@ class Flight:
         self.stopped = torch.zeros(n, dtype=torch.bool, device=device)
         self.ends = torch.tensor(policy.text.eos_ids, dtype=torch.long, device=device)
         self.alive = torch.zeros(0, dtype=torch.long, device=device)
+        self.token = self.alive  # [m] what was drawn last
+        self.going = torch.zeros(0, dtype=torch.bool, device=device)  # [m] whether an answer in flight goes on
         self.entered = 0
+        self.weights = [(version, self.length.clone())]  # versions, and how long each answer was when they came
         self.decoder = make_decoder(policy, budget, max(len(request.prompt_ids) for request in requests))
 
-    def run(self) -> None:
-        """Draw, note, let what has ended leave, step, let what waits enter; until nothing is in flight."""
-        self._enter()
-        going = torch.ones_like(self.alive, dtype=torch.bool)  # [m] whether an answer in flight goes on
-        while len(self.alive):
-            token, going = self._leave(self._draw(going), going)
-            if len(self.alive):
-                self.decoder.step(token)
-            going = torch.cat([going, going.new_ones(self._enter())])
+    def run(self, interrupted: Callable[[], bool]) -> bool:
+        """Step, let what waits enter, draw, note, let what has ended leave; whether nothing is in flight any more.
 
-    def completions(self, version: int) -> list[Completion]:
-        """The answers as token ids, cut where they ended."""
+        Where it is interrupted, what was drawn is not stepped on with: the next logits are those of other weights.
+        """
+        while True:
+            if len(self.alive):
+                self.decoder.step(self.token)
+            self.going = torch.cat([self.going, self.going.new_ones(self._enter())])
+            if not len(self.alive):
+                return True
+            self.token, self.going = self._leave(self._draw(self.going), self.going)
+            if interrupted():
+                return False
+
+    def renew(self, version: int) -> None:
+        """From the next token on the weights are others."""
+        self.weights.append((version, self.length.clone()))
+        self.decoder.renew()
+
+    def completions(self) -> list[Completion]:
+        """The answers as token ids, cut where they ended, with the versions of the weights that sampled them."""
         lengths, stopped = self.length.tolist(), self.stopped.tolist()
         tokens, logps = self.tokens.tolist(), self.logps.tolist()
         return [
-            Completion(tuple(ids[:n]), tuple(logp[:n]), "stop" if ended else "length", version)
-            for ids, logp, n, ended in zip(tokens, logps, lengths, stopped, strict=True)
+            Completion(tuple(ids[:n]), tuple(logp[:n]), "stop" if ended else "length", *sampled_by)
+            for ids, logp, n, ended, sampled_by in zip(tokens, logps, lengths, stopped, self._versions(), strict=True)
         ]
+
+    def _versions(self) -> list[tuple[int, tuple[int, ...]]]:
+        """The oldest version of each answer; that of each token where there are several."""
+        if len(self.weights) == 1:
+            return [(self.weights[0][0], ())] * len(self.requests)
+        starts = [*(length.tolist() for _, length in self.weights), self.length.tolist()]
+        added = [[after - before for before, after in zip(*ends, strict=True)] for ends in pairwise(starts)]
+        each = [
+            tuple(version for (version, _), count in zip(self.weights, told, strict=True) for _ in range(count))
+            for told in zip(*added, strict=True)
+        ]
+        return [(versions[0], versions if versions[0] != versions[-1] else ()) for versions in each]
 
     def _draw(self, going: Tensor) -> Tensor:
         """One token an answer in flight, noted where the answer goes on; `going` is false from its last one on."""

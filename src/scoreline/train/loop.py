@@ -39,7 +39,7 @@ def train(parts: Parts, progress: Progress, *, until: int | None = None) -> Iter
     passes = objective.passes(plan.updates_per_step)
     last = plan.steps if until is None else until
     while progress.step < last and not plan.over(progress.step, progress.tokens):
-        gathered = parts.collector.collect(progress.cursor)
+        gathered = parts.collector.collect(progress.cursor, later=plan.steps - progress.step - 1)
         batch = collate(gathered.rollouts, device=learner.device, mask_truncated=plan.mask_truncated_completions)
         batch = objective.estimate(learner.annotate(batch, passes), progress.beta)
         facts: list[Metrics] = []

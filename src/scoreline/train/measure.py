@@ -103,6 +103,7 @@ def sampler(batch: Batch, updates: int) -> Metrics:
         "sampling/importance_sampling_ratio/min": float(ratio.min()),
         "sampling/importance_sampling_ratio/mean": float(ratio.mean()),
         "sampling/importance_sampling_ratio/max": float(ratio.max()),
+        "rollout_train_kl": float(-difference.mean()),  # k1 of KL(pi_sampler || pi_old)
     }
 
 

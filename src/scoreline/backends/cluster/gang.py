@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,18 @@ GRACE = 15.0
 """Seconds in which the others' ends are seen, once a rank failed."""
 
 
+class Beside(Protocol):
+    """Others, whose work ends while the learners are waited for."""
+
+    def pending(self) -> list[Any]:
+        """What they are at."""
+        ...
+
+    def finished(self, ref: Any) -> None:
+        """One of these has ended; no learner may be asked for anything now."""
+        ...
+
+
 class GangLearner:
     """The `Learner` of a cluster. Rows are dealt to the ranks; the loss is a sum, so their gradients add up to one
     learner's. Raises `GangLostError` when a rank dies or says nothing for `runtime.timeout` seconds.
@@ -35,6 +47,7 @@ class GangLearner:
         self, ray: Any, settings: Ray, make: MakeLearner, transfer: WeightTransfer, setting: Setting, gpus: float
     ) -> None:
         self.ray, self.timeout = ray, settings.timeout
+        self.beside: Beside | None = None
         world = settings.learners
         self.group = places(ray, world, "PACK", gpus, settings.timeout)
         self.ranks = [
@@ -134,9 +147,14 @@ class GangLearner:
         """The answers of all; the error of whichever failed first, if one did."""
         pending, until = list(refs), time.monotonic() + self.timeout
         while pending:
-            done, pending = self.ray.wait(pending, timeout=max(until - time.monotonic(), 0.0))
+            others = [] if self.beside is None else self.beside.pending()
+            done, _ = self.ray.wait([*pending, *others], timeout=max(until - time.monotonic(), 0.0))
             if not done:
                 raise GangLostError("A learner says nothing any more.", got=f"no answer in {self.timeout:g} s")
+            if self.beside is not None and done[0] in others:
+                self.beside.finished(done[0])
+                continue
+            pending.remove(done[0])
             error = failure(self.ray, done[0])
             if error is not None:
                 raise self._told(error, pending)

@@ -16,16 +16,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from scoreline.backends.cluster.process import cause, check_versions, versions
+from scoreline.backends.cluster.backlog import Backlog, Unit
+from scoreline.backends.cluster.process import NEWS, cause, check_versions, versions
 from scoreline.backends.parity import Probe
 from scoreline.backends.runtime import Ray
 from scoreline.errors import ClusterError
 from scoreline.rollout.collect import TRAIN
 from scoreline.rollout.engine import Sampling
-from scoreline.rollout.units import units
 from scoreline.types import Completion, Metrics, Request
-
-Stream = tuple[int, ...]
 
 HOUR = 3600.0
 BEGINNING = 600.0
@@ -33,14 +31,6 @@ BEGINNING = 600.0
 PULSE = 1.0
 """Seconds after which hung workers are looked for."""
 Kind = Literal["start", "load", "probe", "unit"]
-
-
-@dataclass(eq=False)
-class Unit:
-    """Requests that are sampled together."""
-
-    requests: list[Request]
-    sampling: Sampling
 
 
 @dataclass(eq=False)
@@ -63,6 +53,8 @@ class Job:
     member: Member
     since: float
     unit: Unit | None = None
+    version: int = 0
+    """Of the newest weights, when it began."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,8 @@ class Weights:
 
 
 class RolloutPool:
-    """The `Engine` of a cluster. `expect` begins requests that a later `generate` will ask for.
+    """The `Engine` of a cluster. `expect` begins requests that a later `generate` will ask for; while the learners
+    learn, whoever waits for them hands every finished job to `finished`, so that no worker waits.
 
     Raises `ClusterError` when more than `runtime.max_restarts` workers had to be replaced within an hour.
     """
@@ -89,15 +82,12 @@ class RolloutPool:
         questions: int | None,
     ) -> None:
         self.ray, self.settings, self.hire, self.publish, self.probe = ray, settings, hire, publish, probe
-        self.questions = questions
+        self.backlog = Backlog(questions)
         self.weights = Weights(0, publish())
-        self.queue: deque[Unit] = deque()
         self.jobs: dict[Any, Job] = {}
-        self.answers: dict[Stream, Completion] = {}
-        self.promised: set[Stream] = set()
         self.deaths: deque[float] = deque()
         self.counts: dict[str, float] = defaultdict(float)
-        self.ages: list[int] = []
+        self.trained: list[Completion] = []
         self.since = time.monotonic()
         self.members = [Member(number, hire(number)) for number in range(settings.rollouts)]
 
@@ -107,43 +97,62 @@ class RolloutPool:
 
     def expect(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Begin to sample what will be asked for, as far as it is not begun."""
-        self.queue.extend(self._units(requests, sampling))
+        self.backlog.expect(requests, sampling)
         self._occupy()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """One completion a request, in the order of the requests. Answers that are too old are sampled again."""
-        started, fresh = time.perf_counter(), False
-        while not fresh:
-            self.queue.extendleft(reversed(self._units(requests, sampling)))  # before what is only expected
-            self._until(lambda: all(request.stream in self.answers for request in requests))
-            old = [r for r in requests if self._age(self.answers[r.stream]) > self.settings.max_staleness]
-            self.counts["rollouts/dropped"] += len(old)
-            self._forget(old)
-            fresh = not old
-        found = [self.answers[request.stream] for request in requests]
-        self.ages += [self._age(answer) for answer, r in zip(found, requests, strict=True) if r.stream[1] == TRAIN]
-        self._forget(requests)
-        self.counts["time/wait"] += time.perf_counter() - started
+        started = time.perf_counter()
+        while True:
+            self.backlog.ask(requests, sampling)
+            self._until(lambda: self.backlog.ready(requests))
+            old = self.backlog.drop(requests, self.weights.version - self.settings.max_staleness)
+            self.counts["rollouts/dropped"] += old
+            if not old:
+                break
+        found = self.backlog.take(requests)
+        if any(request.stream[1] == TRAIN for request in requests):
+            self.trained += found
+            self.counts["time/wait"] += time.perf_counter() - started
         return found
 
     def load(self, version: int) -> None:
-        """Send the learner's weights to every worker: to whoever is idle now, to the others before their next unit."""
+        """Send the learner's weights to every worker: whoever is idle gets them now, the others before their next unit,
+        or, with `runtime.in_flight`, before the next token of this one.
+        """
         started = time.perf_counter()
         self.weights = Weights(version, self.publish())
         self._occupy()
+        if self.settings.in_flight:
+            self._offer()
         self.counts["time/sync"] += time.perf_counter() - started
+
+    def pending(self) -> list[Any]:
+        """What workers are at that may end while the learners learn. A probe asks the learners: it waits for them."""
+        return [ref for ref, job in self.jobs.items() if job.kind != "probe"]
+
+    def finished(self, ref: Any) -> None:
+        """One of these has ended."""
+        self._finish(ref, self.jobs.pop(ref))
+        self._occupy()
 
     def facts(self) -> Metrics:
         """Of the step that just ended: seconds of waiting and of sending weights, the share of time in which workers
-        sampled, processes that were replaced, answers that were too old, and how old those were that were trained on.
+        sampled, processes that were replaced, answers that were too old, and how many of the learner's steps lie
+        between the oldest token of an answer and the update that used it; with `runtime.in_flight` also the share of
+        answers with tokens of several versions.
         """
         names = ("time/wait", "time/sync", "rollouts/restarts", "rollouts/requeued", "rollouts/dropped")
-        now = time.monotonic()
-        shared = self.counts["busy"] / ((now - self.since) * len(self.members))
+        now, version = time.monotonic(), self.weights.version - 1  # of the step that ended: the weights are the next's
+        running = sum(now - max(job.since, self.since) for job in self.jobs.values() if job.unit is not None)
+        shared = (self.counts["busy"] + running) / ((now - self.since) * len(self.members))
         known = {name: float(self.counts[name]) for name in names} | {"rollouts/utilisation": shared}
-        if self.ages:
-            known |= {"staleness/max": float(max(self.ages)), "staleness/mean": fmean(self.ages)}
-        self.counts, self.ages, self.since = defaultdict(float), [], now
+        if self.trained:
+            ages = [version - answer.version for answer in self.trained]
+            known |= {"staleness/max": float(max(ages)), "staleness/mean": fmean(ages)}
+        if self.trained and self.settings.in_flight:
+            known["staleness/mixed"] = fmean(bool(answer.versions) for answer in self.trained)
+        self.counts, self.trained, self.since = defaultdict(float), [], now
         return known
 
     def describe(self) -> dict[str, str]:
@@ -155,18 +164,12 @@ class RolloutPool:
         for member in self.members:
             self.ray.kill(member.process, no_restart=True)
 
-    def _units(self, requests: Sequence[Request], sampling: Sampling) -> list[Unit]:
-        new = [request for request in requests if request.stream not in self.promised]
-        self.promised.update(request.stream for request in new)
-        return [Unit(unit, sampling) for unit in units(new, self.questions)]
-
-    def _age(self, answer: Completion) -> int:
-        return self.weights.version - answer.version
-
-    def _forget(self, requests: Sequence[Request]) -> None:
-        for request in requests:
-            del self.answers[request.stream]
-            self.promised.remove(request.stream)
+    def _offer(self) -> None:
+        """The newest weights to those that are in the middle of a unit."""
+        for job in self.jobs.values():
+            if job.unit is not None:
+                told = job.member.process.offer.options(concurrency_group=NEWS)
+                told.remote(self.weights.version, self.weights.sent)
 
     def _until(self, over: Callable[[], bool]) -> None:
         """Keep all workers busy, and take what they finish, until it is over."""
@@ -174,7 +177,8 @@ class RolloutPool:
         while not over():
             done, _ = self.ray.wait(list(self.jobs), timeout=min(PULSE, self.settings.timeout))
             for ref in done:
-                self._finish(ref, self.jobs.pop(ref))
+                if ref in self.jobs:  # while a probe asks the learners, others may be finished
+                    self._finish(ref, self.jobs.pop(ref))
             for ref, job in list(self.jobs.items()):
                 patience = max(self.settings.timeout, BEGINNING if job.kind == "start" else 0.0)
                 if time.monotonic() - job.since > patience:
@@ -197,9 +201,8 @@ class RolloutPool:
             self.jobs[process.load.remote(self.weights.version, self.weights.sent)] = Job("load", member, now)
         elif not member.admitted:
             asked = self.probe.requests, self.probe.sampling
-            self.jobs[process.generate.remote(*asked)] = Job("probe", member, now)
-        elif self.queue:
-            unit = self.queue.popleft()
+            self.jobs[process.generate.remote(*asked)] = Job("probe", member, now, version=self.weights.version)
+        elif (unit := self.backlog.next()) is not None:
             self.jobs[process.generate.remote(unit.requests, unit.sampling)] = Job("unit", member, now, unit)
 
     def _finish(self, ref: Any, job: Job) -> None:
@@ -213,12 +216,12 @@ class RolloutPool:
         if job.kind == "start":
             check_versions(versions(), result[1], f"rollout-{job.member.number}")
             job.member.started = True
-        elif job.kind == "probe":
+        elif job.kind == "probe" and job.version == self.weights.version:  # else the learners have gone on: once more
             self.probe.check(result[0])
             job.member.admitted = True
         elif job.unit is not None:
-            self.counts["busy"] += result[1]
-            self.answers.update(zip((r.stream for r in job.unit.requests), result[0], strict=True))
+            self.counts["busy"] += max(result[1] - max(self.since - job.since, 0.0), 0.0)
+            self.backlog.answered(job.unit, result[0])
 
     def _replace(self, job: Job, why: str) -> None:
         """Another process in the place of one that is gone; its unit is the next that anybody gets."""
@@ -230,7 +233,7 @@ class RolloutPool:
             raise spent(len(self.deaths), why)
         warnings.warn(f"rollout worker {number} is replaced: {why}", stacklevel=2)
         if job.unit is not None:
-            self.queue.appendleft(job.unit)
+            self.backlog.again(job.unit)
         self.counts["rollouts/restarts"] += 1
         self.counts["rollouts/requeued"] += 0 if job.unit is None else len(job.unit.requests)
         self.ray.kill(job.member.process, no_restart=True)

@@ -23,6 +23,10 @@ PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "SCORELINE_CACHE", "PYTHO
 """Of this process's environment, what every process of the run is given; nothing else of it travels."""
 
 
+NEWS = "news"
+"""The thread of a worker that takes in new weights while another one samples."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a process is told of where it runs: its name, the device and the threads it computes with, the seed, the
@@ -71,9 +75,12 @@ def check_versions(here: dict[str, str], there: dict[str, str], name: str) -> No
         )
 
 
-def spawn(ray: Any, kind: type, bundle: Any, *, gpus: float, threads: int, arguments: Sequence[Any]) -> Any:
-    """A process of this kind in one bundle of a placement group. It is never restarted behind our back: a process
-    that Ray restarts comes back with the state of its constructor, silently.
+def spawn(
+    ray: Any, kind: type, bundle: Any, *, gpus: float, threads: int, arguments: Sequence[Any], news: bool = False
+) -> Any:
+    """A process of this kind in one bundle of a placement group; with `news` a second thread of it takes calls of that
+    group. It is never restarted behind our back: a process that Ray restarts comes back with the state of its
+    constructor, silently.
     """
     group, index = bundle
     strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
@@ -89,7 +96,8 @@ def spawn(ray: Any, kind: type, bundle: Any, *, gpus: float, threads: int, argum
         "scheduling_strategy": strategy,
         "runtime_env": {"env_vars": given | {"OMP_NUM_THREADS": str(threads)}},
     }
-    return ray.remote(**options)(kind).remote(*arguments)
+    groups = {"concurrency_groups": {NEWS: 1}} if news else {}
+    return ray.remote(**options, **groups)(kind).remote(*arguments)
 
 
 def places(ray: Any, count: int, strategy: str, gpus: float, timeout: float) -> Any:

@@ -5,15 +5,47 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 from scoreline.backends.cluster.process import Setting, versions
 from scoreline.backends.transfer import WeightTransfer
 from scoreline.models.policy import Policy
 from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.local import LocalEngine
 from scoreline.types import Completion, Request
 
 MakeEngine = Callable[[], tuple[Policy, Engine]]
+
+
+class Inbox:
+    """Weights on their way into a policy: the newest that came, until they are taken. One thread puts, another takes.
+
+    Calls of two threads may overtake one another: what is not newer than all that came before is passed over.
+    """
+
+    def __init__(self, transfer: WeightTransfer, policy: Policy) -> None:
+        self.transfer, self.policy, self.newest = transfer, policy, -1
+        self.mail: tuple[int, Any] | None = None
+        self.lock = Lock()
+
+    def put(self, version: int, sent: Any) -> None:
+        """What came before it and was not taken is forgotten."""
+        with self.lock:
+            if version > self.newest:
+                self.newest, self.mail = version, (version, sent)
+
+    def waiting(self) -> bool:
+        """Whether there is something to take."""
+        return self.mail is not None
+
+    def take(self) -> int:
+        """The policy has the weights now; their version."""
+        with self.lock:
+            assert self.mail is not None
+            (version, sent), self.mail = self.mail, None
+        self.transfer.received(sent, self.policy)
+        return version
 
 
 class Worker:
@@ -21,17 +53,24 @@ class Worker:
 
     def __init__(self, make: MakeEngine, transfer: WeightTransfer, setting: Setting) -> None:
         setting.enter()
-        self.transfer = transfer
         self.policy, self.engine = make()
+        self.inbox = Inbox(transfer, self.policy)
+        if isinstance(self.engine, LocalEngine):
+            self.engine.arrivals = self.inbox
 
     def whereabouts(self) -> tuple[int, dict[str, str]]:
         """Process and versions."""
         return os.getpid(), versions()
 
     def load(self, version: int, sent: Any) -> None:
-        """Go on with these weights."""
-        self.transfer.received(sent, self.policy)
-        self.engine.load(version)
+        """Go on with these weights, unless they came while answers were in flight."""
+        self.inbox.put(version, sent)
+        if self.inbox.waiting():
+            self.engine.load(self.inbox.take())
+
+    def offer(self, version: int, sent: Any) -> None:
+        """Weights for whoever samples now: called in a thread of its own, taken between two tokens."""
+        self.inbox.put(version, sent)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> tuple[list[Completion], float]:
         """One completion a request, and the seconds that it took."""

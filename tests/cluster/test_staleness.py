@@ -1,0 +1,103 @@
+"""Asynchronous runs on a cluster: synchronous where nothing may be stale, bounded and learning where something may."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from scoreline.backends.runtime import Local
+from scoreline.config.build import build
+from scoreline.config.launch import train
+from scoreline.objectives.objective import Resample
+from scoreline.rollout.collect import Collector
+from tests.cluster.quick import PLAN, completions, metrics, on, quick, weights
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+TOLD = ("sampling/importance_ratio", "sampling/importance_sampling_ratio/mean", "rollout_train_kl", "staleness/mean")
+
+
+@pytest.mark.parametrize("resampling", [False, True])
+def test_nothing_stale_is_the_local_run_bit_for_bit(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resampling: bool
+) -> None:
+    asked: list[int] = []
+    begin = Collector._begin
+
+    def counted(self: Collector, cursor: int, steps: int) -> None:
+        asked.append(0 if self.foreseeing is None else steps)
+        begin(self, cursor, steps)
+
+    monkeypatch.setattr(Collector, "_begin", counted)
+    local = quick(tmp_path / "local", Local(unit=3))
+    ray = quick(tmp_path / "ray", on(cluster, unit=3, rollouts=2))
+    if resampling:
+        more = replace(local.objective, resample=Resample(2))
+        local, ray = replace(local, objective=more), replace(ray, objective=more)
+    one, other = train(local), train(ray)
+    assert asked == [0] * 6 + [1] * 6, "each step of the cluster's run was expected, and nothing beyond it"
+    assert [weights(one, step) for step in (4, 6)] == [weights(other, step) for step in (4, 6)]
+    assert {row["staleness/max"] for row in metrics(other)} == {0.0}
+    assert completions(one) == completions(other)
+
+
+@pytest.mark.parametrize("bound", [1, 4])
+def test_stale_answers_teach_and_are_never_older_than_they_may_be(cluster: str, tmp_path: Path, bound: int) -> None:
+    plan = replace(PLAN, steps=24, prompts_per_step=16)
+    folder = train(quick(tmp_path, on(cluster, max_staleness=bound, rollouts=2, unit=4), plan))
+    rows = metrics(folder)
+    assert max(row["staleness/max"] for row in rows) == bound, "workers are ahead of the learner by all that they may"
+    assert sum(row["rollouts/dropped"] for row in rows) == 0
+    assert all(name in row for row in rows for name in TOLD)
+    assert any(row["sampling/importance_ratio"] != 1 for row in rows)
+    assert fmean(row["reward"] for row in rows[-4:]) > fmean(row["reward"] for row in rows[:2]) + 0.15
+    for step, answers in enumerate(completions(folder)):
+        assert {answer["version"] for answer in answers} <= set(range(step - bound, step + 1))
+
+
+def test_resampling_keeps_the_bound(cluster: str, tmp_path: Path) -> None:
+    run = quick(tmp_path, on(cluster, max_staleness=2, rollouts=2, unit=3))
+    folder = train(replace(run, objective=replace(run.objective, resample=Resample(3))))
+    rows = metrics(folder)
+    assert any(row["resampled_groups"] for row in rows)
+    assert max(row["staleness/max"] for row in rows) in (1, 2)
+    assert sum(row["rollouts/dropped"] for row in rows) == 0
+
+
+def test_killed_and_resumed_loses_no_question_and_uses_none_twice(cluster: str, tmp_path: Path) -> None:
+    told = [sys.executable, "-m", "tests.cluster.quick", str(tmp_path), cluster, "1"]
+    killed = subprocess.run([*told, "3"], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = subprocess.run([*told, "0"], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "quick"
+    seen = [answer["id"] for answers in completions(folder) for answer in answers]
+    collector = build(quick(tmp_path, Local())).parts.collector
+    places = range(PLAN.steps * PLAN.prompts_per_step)
+    expected = [collector.prompts[collector._index(place)].prompt.id for place in places]
+    assert seen == [name for name in expected for _ in range(PLAN.num_generations)]
+    assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4, 5, 6]
+    assert max(row["staleness/max"] for row in metrics(folder)) == 1
+
+
+def test_long_answers_span_versions(cluster: str, tmp_path: Path) -> None:
+    folder = train(quick(tmp_path, on(cluster, max_staleness=2, unit=8, in_flight=True), replace(PLAN, steps=10)))
+    rows, steps = metrics(folder), completions(folder)
+    mixed = [(step, answer) for step, answers in enumerate(steps) for answer in answers if "versions" in answer]
+    assert mixed
+    assert sum(row["staleness/mixed"] * 64 for row in rows) == pytest.approx(len(mixed))
+    for step, answer in mixed:
+        versions = answer["versions"]
+        assert len(versions) == answer["length"]
+        assert all(a <= b for a, b in pairwise(versions))
+        assert answer["version"] == versions[0] < versions[-1] <= step
+        assert versions[0] >= step - 2
+    assert max(row["staleness/max"] for row in rows) <= 2
