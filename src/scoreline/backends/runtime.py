@@ -30,8 +30,8 @@ class Ray:
     of training (0: the loop's own process does). A unit of `unit` questions is always sampled together, whoever does it
     (left out: a step's questions divided by the workers). Answers may be sampled by a policy that is up to
     `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`, which stands for
-    `objective.correction` where that says nothing. With `in_flight` a worker takes new weights between two tokens of the
-    answers that it is at, instead of after them: long answers end with younger tokens, and are as old as their oldest.
+    `objective.correction` where that says nothing. With `in_flight` a worker takes new weights between two tokens of
+    the answers that it is at, not after them: long answers end with younger tokens, and are as old as their oldest.
     `address` is that of a cluster that runs ("auto" finds it); left out, a cluster of this machine alone, on loopback.
     `threads` are those of each process on a CPU (left out: the cores divided by the processes that compute at one
     time).
