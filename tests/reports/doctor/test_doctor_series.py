@@ -8,6 +8,7 @@ from reports.runs import CONFIG, evaluation, report, write_run
 
 from scoreline.reports.doctor import CHECKS, diagnose
 from scoreline.reports.doctor.chart import Chart
+from scoreline.reports.doctor.sampler import mismatch
 from scoreline.reports.doctor.series import Series, span
 from scoreline.reports.history import read_history
 from scoreline.reports.record import Record
@@ -108,3 +109,12 @@ def test_entropy_that_goes_before_the_task_is_learned(tmp_path: Path, end: float
         record.report(report(step, reward=0.4, reward_std=0.5, entropy=0.3 * 0.7 ** (step - 1), kl=0.1))
     found = {finding.name: finding.severity for finding in diagnose(read_history(tmp_path))}
     assert found.get("entropy-collapse") == severity
+
+
+@pytest.mark.parametrize(("staleness", "found"), [(0.0, True), (2.0, False)])
+def test_answers_that_may_be_stale_are_no_mismatch(tmp_path: Path, staleness: float, found: bool) -> None:
+    record = write_run(tmp_path, steps=0)
+    for step in range(1, 5):
+        apart = {"sampling/sampling_logp_difference/mean": 0.3, "staleness/max": staleness}
+        record.metrics(step, apart)
+    assert (mismatch(Chart(read_history(tmp_path))) is not None) == found

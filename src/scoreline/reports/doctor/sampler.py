@@ -15,7 +15,9 @@ OTHER = 0.2
 
 
 def mismatch(chart: Chart) -> Finding | None:
-    """An engine that samples from something else than the learner's policy."""
+    """An engine that samples from something else than the learner's policy; where answers may be stale it is meant to."""
+    if any(chart.series("staleness/max").values):
+        return None
     apart = chart.series("sampling/sampling_logp_difference/mean")
     if not len(apart) or apart.last < APART:
         return None
