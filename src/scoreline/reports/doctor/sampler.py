@@ -15,7 +15,7 @@ OTHER = 0.2
 
 
 def mismatch(chart: Chart) -> Finding | None:
-    """An engine that samples from something else than the learner's policy; where answers may be stale it is meant to."""
+    """An engine that samples from something else than the learner's policy, where that is not what was asked for."""
     if any(chart.series("staleness/max").values):
         return None
     apart = chart.series("sampling/sampling_logp_difference/mean")
