@@ -220,7 +220,5 @@ def test_a_missing_part_is_named(copied: Path) -> None:
 
 
 def test_a_checkpoint_of_another_model_is_refused(copied: Path) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"optimizer in this[\s\S]*another model[\s\S]*weights"
-    ):
+    with pytest.raises(CheckpointError, match=r"optimizer in this[\s\S]*another model[\s\S]*weights"):
         learner(SCENES["actor_critic"], ALONE).restore(copied)
