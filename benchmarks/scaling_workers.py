@@ -16,8 +16,8 @@ Waiting = Generator[Any, Any, None]
 
 @dataclass(order=True)
 class Unit:
-    """Answers that are sampled together. `places` are the tokens left in each place of the batch; `life` counts the
-    returns to a checkpoint before the unit was opened.
+    """Answers that are sampled together. `places` are the tokens of each place of the batch, `end` the iteration of its
+    worker with which it is whole; `life` counts the returns to a checkpoint before the unit was opened.
     """
 
     step: int
@@ -26,6 +26,7 @@ class Unit:
     lengths: Array = field(compare=False)
     places: Array = field(compare=False)
     version: int | None = field(default=None, compare=False)
+    end: float = field(default=0.0, compare=False)
 
 
 def unit(step: int, number: int, life: int, lengths: Array, cluster: Cluster, rates: Rates) -> Unit:
@@ -60,6 +61,8 @@ class Worker:
     def __init__(self, plant: Plant) -> None:
         self.plant = plant
         self.units: list[Unit] = []
+        self.iterations = 0.0
+        self.ends: Array = np.empty(0)
         self.call: Any = None
         self.version = 0
         self.up = True
@@ -79,6 +82,7 @@ class Worker:
     def _round(self) -> Waiting:
         """Wait for work where there is none, fill the free places, decode until a unit is whole or another comes."""
         if not self.units:
+            self.iterations, self.ends = 0.0, np.empty(0)
             yield from self._take()
         began = self.plant.env.now
         while len(self.units) < self._fair() and self.plant.queue.items:
@@ -106,7 +110,9 @@ class Worker:
                 yield self.plant.env.timeout(self.plant.rates.load)
         new = [each for each in self.units if each.version is None]
         for each in new:
-            each.version = self.version
+            each.version, each.end = self.version, self.iterations + float(each.places.max())
+        going = self.ends[self.ends > self.iterations]
+        self.ends = np.concatenate([going, *(self.iterations + each.places for each in new)])
         yield from self.plant.compute(sum(entering(each.lengths, self.plant.work, self.plant.rates) for each in new))
 
     def _decode(self) -> Waiting:
@@ -120,17 +126,21 @@ class Worker:
 
     def _decode_some(self) -> Waiting:
         """Until the first of its units is whole, or another one comes."""
-        began, old = self.plant.env.now, list(self.units)
-        places = np.concatenate([each.places for each in old])
-        first = min(float(each.places.max()) for each in old)
-        seconds = decoded(np.minimum(places, first), self.plant.rates)
-        if len(old) < self.plant.cluster.at_once:
+        began, first = self.plant.env.now, min(each.end for each in self.units)
+        left = self.ends[self.ends > self.iterations] - self.iterations
+        seconds = decoded(np.minimum(left, first - self.iterations), self.plant.rates)
+        if len(self.units) < self.plant.cluster.at_once:
             yield from self._listen(seconds)
         else:
             yield from self.plant.compute(seconds)
         passed = self.plant.env.now - began
-        early = passed < seconds * (1 - 1e-9)
-        self._advance(old, float(np.interp(passed, *decoding(places, self.plant.rates)[::-1])) if early else first)
+        if passed < seconds * (1 - 1e-9):
+            self.iterations += float(np.interp(passed, *decoding(left, self.plant.rates)[::-1]))
+            return
+        self.iterations = first
+        for each in [each for each in self.units if each.version is not None and each.end <= first]:
+            self.units.remove(each)
+            self.plant.arrive(each)
 
     def _listen(self, seconds: float) -> Waiting:
         """Until then, or until another unit comes."""
@@ -141,14 +151,6 @@ class Worker:
             self.units.append(call.value)
         else:
             call.cancel()
-
-    def _advance(self, units: list[Unit], iterations: float) -> None:
-        for each in units:
-            left = each.places - iterations
-            each.places = left[left > 1e-9 * max(iterations, 1.0)]
-            if not len(each.places):
-                self.units.remove(each)
-                self.plant.arrive(each)
 
     def _give_back(self) -> None:
         """What it held is sampled by others, from the start."""
