@@ -164,7 +164,7 @@ class GangLearner:
         """What to say of a failure: a rank that died is the reason why the others fail."""
         ended, _ = self.ray.wait(list(pending), num_returns=len(pending), timeout=GRACE) if pending else ([], [])
         errors = [first, *(error for error in (failure(self.ray, ref) for ref in ended) if error is not None)]
-        dead = [error for error in errors if isinstance(error, self.ray.exceptions.RayActorError)]
+        dead = [error for error in errors if not isinstance(error, self.ray.exceptions.RayTaskError)]
         if dead:
             return GangLostError("A learner died.", got=str(dead[0]).splitlines()[0])
         told = [cause(error) for error in errors]

@@ -208,11 +208,11 @@ class RolloutPool:
     def _finish(self, ref: Any, job: Job) -> None:
         try:
             result = self.ray.get(ref)
-        except self.ray.exceptions.RayActorError as error:
-            self._replace(job, str(error).splitlines()[0])
-            return
         except self.ray.exceptions.RayTaskError as error:
             raise cause(error) from None
+        except self.ray.exceptions.RayError as error:  # the process died, or was killed because memory ran low
+            self._replace(job, str(error).splitlines()[0])
+            return
         if job.kind == "start":
             check_versions(versions(), result[1], f"rollout-{job.member.number}")
             job.member.started = True

@@ -70,7 +70,7 @@ class ScorerPool:
                 return rewards
             except self.ray.exceptions.RayTaskError as error:
                 raise cause(error) from None
-            except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
+            except self.ray.exceptions.RayError as error:  # it died, or took too long
                 why = str(error).splitlines()[0]
             warnings.warn(f"scorer {number} is replaced: {why}", stacklevel=2)
             self.ray.kill(self.processes[number], no_restart=True)
