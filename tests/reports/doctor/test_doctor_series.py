@@ -108,3 +108,14 @@ def test_entropy_that_goes_before_the_task_is_learned(tmp_path: Path, end: float
         record.report(report(step, reward=0.4, reward_std=0.5, entropy=0.3 * 0.7 ** (step - 1), kl=0.1))
     found = {finding.name: finding.severity for finding in diagnose(read_history(tmp_path))}
     assert found.get("entropy-collapse") == severity
+
+
+@pytest.mark.parametrize(("apart_when_fresh", "found"), [(0.001, False), (0.3, True)])
+def test_stale_answers_differ_as_they_must(tmp_path: Path, apart_when_fresh: float, found: bool) -> None:
+    """Only the first step's answers were sampled by the newest weights: what they say of the engine counts."""
+    record = write_run(tmp_path, steps=0)
+    (tmp_path / "config.resolved.toml").write_text(CONFIG + "[train]\nsteps = 8\n", encoding="utf-8")
+    for step in range(1, 9):
+        apart = {"sampling/sampling_logp_difference/mean": apart_when_fresh if step == 1 else 0.3}
+        record.report(report(step, **apart, **{"staleness/max": float(step > 1)}))
+    assert ("sampler-mismatch" in {finding.name for finding in diagnose(read_history(tmp_path))}) == found
