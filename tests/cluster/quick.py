@@ -1,4 +1,4 @@
-"""The quickstart in small, on a cluster: `quick.py FOLDER ADDRESS MAX_STALENESS STEP` kills itself after that step.
+"""The quickstart in small, on a cluster: `quick.py FOLDER ADDRESS MAX_STALENESS STEP SIGNAL` gets it after that step.
 
 The run resumes if it exists; STEP 0 lets it end.
 """
@@ -78,19 +78,19 @@ def weights(folder: Path, step: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def die_after(step: int) -> None:
-    """Whatever the step leaves is there, a checkpoint where one was due; nothing after it is."""
+def told_after(step: int, number: int) -> None:
+    """A signal to this process when all that the step leaves is there, a checkpoint where one was due."""
     original = Session.between
 
     def between(self: Session, at: int, told: list[int]) -> None:
         original(self, at, told)
         if at == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     Session.between = between  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
     asked, address, staleness, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    die_after(last)
+    told_after(last, signal.Signals[sys.argv[5]])
     train(quick(asked, on(address, max_staleness=staleness, unit=2)), resume=(asked / "quick").exists())

@@ -12,11 +12,12 @@ from statistics import fmean
 
 import pytest
 
-from scoreline.backends.runtime import Local
+from scoreline.backends.runtime import Local as InProcess
 from scoreline.config.build import build
 from scoreline.config.launch import train
 from scoreline.objectives.objective import Resample
 from scoreline.rollout.collect import Collector
+from scoreline.rollout.local import Local
 from tests.cluster.quick import PLAN, completions, metrics, on, quick, weights
 
 pytestmark = pytest.mark.ray
@@ -37,7 +38,7 @@ def test_nothing_stale_is_the_local_run_bit_for_bit(
         begin(self, cursor, steps)
 
     monkeypatch.setattr(Collector, "_begin", counted)
-    local = quick(tmp_path / "local", Local(unit=3))
+    local = quick(tmp_path / "local", InProcess(unit=3))
     ray = quick(tmp_path / "ray", on(cluster, unit=3, rollouts=2))
     if resampling:
         more = replace(local.objective, resample=Resample(2))
@@ -72,15 +73,24 @@ def test_resampling_keeps_the_bound(cluster: str, tmp_path: Path) -> None:
     assert sum(row["rollouts/dropped"] for row in rows) == 0
 
 
-def test_killed_and_resumed_loses_no_question_and_uses_none_twice(cluster: str, tmp_path: Path) -> None:
-    told = [sys.executable, "-m", "tests.cluster.quick", str(tmp_path), cluster, "1"]
-    killed = subprocess.run([*told, "3"], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    done = subprocess.run([*told, "0"], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+def told_after(folder: Path, cluster: str, step: int, name: str) -> tuple[int, str]:
+    """How a run in a process of its own ended that got a signal after this step, and what it said."""
+    told = [sys.executable, "-m", "tests.cluster.quick", str(folder), cluster, "1", str(step), name]
+    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.timeout(900)
+def test_stopped_and_killed_and_resumed_loses_no_question_and_uses_none_twice(cluster: str, tmp_path: Path) -> None:
+    code, said = told_after(tmp_path, cluster, 1, "SIGTERM")  # with the next step's units in the middle
+    assert "Stopped by SIGTERM after step 2" in said
+    code, said = told_after(tmp_path, cluster, 5, "SIGKILL")
+    assert code == -signal.SIGKILL, said
+    code, said = told_after(tmp_path, cluster, 0, "SIGKILL")
+    assert code == 0, said
     folder = tmp_path / "quick"
     seen = [answer["id"] for answers in completions(folder) for answer in answers]
-    collector = build(quick(tmp_path, Local())).parts.collector
+    collector = build(quick(tmp_path, InProcess())).parts.collector
     places = range(PLAN.steps * PLAN.prompts_per_step)
     expected = [collector.prompts[collector._index(place)].prompt.id for place in places]
     assert seen == [name for name in expected for _ in range(PLAN.num_generations)]
@@ -89,7 +99,9 @@ def test_killed_and_resumed_loses_no_question_and_uses_none_twice(cluster: str, 
 
 
 def test_long_answers_span_versions(cluster: str, tmp_path: Path) -> None:
-    folder = train(quick(tmp_path, on(cluster, max_staleness=2, unit=8, in_flight=True), replace(PLAN, steps=10)))
+    slow = Local(rows=4)  # a few answers at once: workers are slower than the learner, and new weights find them at it
+    runtime = on(cluster, max_staleness=2, unit=8, in_flight=True)
+    folder = train(quick(tmp_path, runtime, replace(PLAN, minibatches=1), engine=slow))
     rows, steps = metrics(folder), completions(folder)
     mixed = [(step, answer) for step, answers in enumerate(steps) for answer in answers if "versions" in answer]
     assert mixed

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scoreline.backends.runtime import Ray
+from scoreline.backends.vllm import Vllm
 from scoreline.config.build import check_plan
 from scoreline.config.load import load
 from scoreline.config.run import Run, SftRun
 from scoreline.errors import ConfigError, ScorelineError
+from scoreline.rollout.local import Local
 
 
 def refusal(tmp_path: Path, text: str, *overrides: str, schema: type = Run) -> str:
@@ -92,6 +96,25 @@ def test_a_group_of_one_has_no_baseline() -> None:
 def test_fine_tuning_knows_no_algorithm(tmp_path: Path) -> None:
     assert "Unknown key algorithm" in refusal(tmp_path, 'algorithm = "grpo"', schema=SftRun)
     assert "sft.batch_size is too small" in refusal(tmp_path, "[sft]\nbatch_size = 0", schema=SftRun)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        ("max_staleness = -1", ["runtime.max_staleness is too small", "-1", "at least 0"]),
+        ("in_flight = true", ["where none may be stale", "runtime.max_staleness=0", "raise runtime.max_staleness"]),
+    ],
+)
+def test_what_a_runtime_cannot_do(tmp_path: Path, runtime: str, said: list[str]) -> None:
+    message = refusal(tmp_path, f'[runtime]\ntype = "ray"\n{runtime}\n')
+    assert all(part in message for part in said), message
+
+
+def test_vllm_takes_no_weights_in_flight() -> None:
+    run = Run(engine=Vllm(), runtime=Ray(max_staleness=1, in_flight=True))
+    with pytest.raises(ConfigError, match="between answers, not inside of them"):
+        check_plan(run)
+    check_plan(replace(run, engine=Local()))
 
 
 def test_files(tmp_path: Path) -> None:

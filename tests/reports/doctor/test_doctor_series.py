@@ -8,7 +8,6 @@ from reports.runs import CONFIG, evaluation, report, write_run
 
 from scoreline.reports.doctor import CHECKS, diagnose
 from scoreline.reports.doctor.chart import Chart
-from scoreline.reports.doctor.sampler import mismatch
 from scoreline.reports.doctor.series import Series, span
 from scoreline.reports.history import read_history
 from scoreline.reports.record import Record
@@ -111,10 +110,12 @@ def test_entropy_that_goes_before_the_task_is_learned(tmp_path: Path, end: float
     assert found.get("entropy-collapse") == severity
 
 
-@pytest.mark.parametrize(("staleness", "found"), [(0.0, True), (2.0, False)])
-def test_answers_that_may_be_stale_are_no_mismatch(tmp_path: Path, staleness: float, found: bool) -> None:
+@pytest.mark.parametrize(("apart_when_fresh", "found"), [(0.001, False), (0.3, True)])
+def test_stale_answers_differ_as_they_must(tmp_path: Path, apart_when_fresh: float, found: bool) -> None:
+    """Only the first step's answers were sampled by the newest weights: what they say of the engine counts."""
     record = write_run(tmp_path, steps=0)
-    for step in range(1, 5):
-        apart = {"sampling/sampling_logp_difference/mean": 0.3, "staleness/max": staleness}
-        record.metrics(step, apart)
-    assert (mismatch(Chart(read_history(tmp_path))) is not None) == found
+    (tmp_path / "config.resolved.toml").write_text(CONFIG + "[train]\nsteps = 8\n", encoding="utf-8")
+    for step in range(1, 9):
+        apart = {"sampling/sampling_logp_difference/mean": apart_when_fresh if step == 1 else 0.3}
+        record.report(report(step, **apart, **{"staleness/max": float(step > 1)}))
+    assert ("sampler-mismatch" in {finding.name for finding in diagnose(read_history(tmp_path))}) == found

@@ -175,8 +175,7 @@ class RolloutPool:
         """Keep all workers busy, and take what they finish, until it is over."""
         self._occupy()
         while not over():
-            done, _ = self.ray.wait(list(self.jobs), timeout=min(PULSE, self.settings.timeout))
-            for ref in done:
+            for ref in self._ended():
                 if ref in self.jobs:  # while a probe asks the learners, others may be finished
                     self._finish(ref, self.jobs.pop(ref))
             for ref, job in list(self.jobs.items()):
@@ -184,6 +183,13 @@ class RolloutPool:
                 if time.monotonic() - job.since > patience:
                     self._replace(self.jobs.pop(ref), f"said nothing for {patience:g} s")
             self._occupy()
+
+    def _ended(self) -> list[Any]:
+        """All that has ended, once something has or a pulse is over: who has is not hung."""
+        jobs = list(self.jobs)
+        self.ray.wait(jobs, timeout=min(PULSE, self.settings.timeout))
+        done: list[Any] = self.ray.wait(jobs, num_returns=len(jobs), timeout=0)[0]
+        return done
 
     def _occupy(self) -> None:
         """Give every idle worker what it needs next: a start, the newest weights, a probe, or a unit of the queue."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scoreline.reports.doctor.chart import Chart
 from scoreline.reports.doctor.finding import MOST, Finding
-from scoreline.reports.doctor.series import span
+from scoreline.reports.doctor.series import Series, span
 
 APART = 0.05
 """Nats a token, mean of |log pi_old - log pi_sampler|: bf16 in engine and learner differ by about 0.01, so that this is
@@ -15,13 +17,11 @@ OTHER = 0.2
 
 
 def mismatch(chart: Chart) -> Finding | None:
-    """An engine that samples from something else than the learner's policy, where that is not what was asked for."""
-    if any(chart.series("staleness/max").values):
-        return None
-    apart = chart.series("sampling/sampling_logp_difference/mean")
+    """An engine that samples from something else than the learner's policy."""
+    apart = fresh(chart, "sampling/sampling_logp_difference/mean")
     if not len(apart) or apart.last < APART:
         return None
-    ratio = chart.series("sampling/importance_sampling_ratio/max")
+    ratio = fresh(chart, "sampling/importance_sampling_ratio/max")
     extreme = (f"The largest ratio pi_old / pi_sampler of a token was {max(ratio.values):.3g}.",) if len(ratio) else ()
     said = (
         f"Log-probabilities differ by {apart.last:.3f} nats a token in {span(apart.ending)}; first {apart.first:.3f}."
@@ -39,6 +39,14 @@ def mismatch(chart: Chart) -> Finding | None:
         change=_change(chart),
         steps=apart.where(lambda value: value >= APART)[:MOST],
     )
+
+
+def fresh(chart: Chart, name: str) -> Series:
+    """The metric at the steps whose answers were all sampled by the newest weights: older ones differ, as they must."""
+    stale = set(chart.series("staleness/max").where(lambda age: age > 0))
+    series = chart.series(name)
+    kept = [(step, value) for step, value in zip(series.steps, series.values, strict=True) if step not in stale]
+    return replace(series, steps=tuple(step for step, _ in kept), values=tuple(value for _, value in kept))
 
 
 def _change(chart: Chart) -> str:
