@@ -56,7 +56,7 @@ def test_answers_are_kept_of_the_first_and_every_nth_step_and_no_more_than_asked
     assert files == ["step-000001.jsonl", "step-000003.jsonl", "step-000006.jsonl"]
     rows = lines(tmp_path / "completions" / "step-000003.jsonl")
     answer = {"prompt": "3+8=", "completion": "11", "reward": 1.0, "id": "train:0", "parts": {"exact": 1.0}}
-    assert rows == [answer | {"length": 2, "finish": "stop", "group": group} for group in (0, 1)]
+    assert rows == [answer | {"length": 2, "finish": "stop", "group": group, "version": 0} for group in (0, 1)]
 
 
 def kept(record: Record, step: int = 1) -> list[dict[str, object]]:
