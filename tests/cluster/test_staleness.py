@@ -12,15 +12,17 @@ from statistics import fmean
 
 import pytest
 
+from scoreline.backends.cluster.pool import RolloutPool
 from scoreline.backends.runtime import Local as InProcess
 from scoreline.config.build import build
 from scoreline.config.launch import train
+from scoreline.config.run import Eval
 from scoreline.objectives.objective import Resample
 from scoreline.rollout.collect import Collector
 from scoreline.rollout.local import Local
 from tests.cluster.quick import PLAN, completions, metrics, on, quick, weights
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 TOLD = ("sampling/importance_ratio", "sampling/importance_sampling_ratio/mean", "rollout_train_kl", "staleness/mean")
@@ -51,10 +53,16 @@ def test_nothing_stale_is_the_local_run_bit_for_bit(
 
 
 @pytest.mark.parametrize("bound", [1, 4])
-def test_stale_answers_teach_and_are_never_older_than_they_may_be(cluster: str, tmp_path: Path, bound: int) -> None:
-    plan = replace(PLAN, steps=24, prompts_per_step=16)
-    folder = train(quick(tmp_path, on(cluster, max_staleness=bound, rollouts=2, unit=4), plan))
+def test_stale_answers_teach_and_are_never_older_than_they_may_be(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: int
+) -> None:
+    handed: list[object] = []
+    finished = RolloutPool.finished
+    monkeypatch.setattr(RolloutPool, "finished", lambda pool, ref: (handed.append(ref), finished(pool, ref)))
+    plan, between = replace(PLAN, steps=24, prompts_per_step=16), Eval(prompts=20, before=False, every=10)
+    folder = train(quick(tmp_path, on(cluster, max_staleness=bound, rollouts=2, unit=4), plan, eval=between))
     rows = metrics(folder)
+    assert len(handed) > plan.steps, "workers go on while the learner learns"
     assert max(row["staleness/max"] for row in rows) == bound, "workers are ahead of the learner by all that they may"
     assert sum(row["rollouts/dropped"] for row in rows) == 0
     assert all(name in row for row in rows for name in TOLD)
