@@ -15,17 +15,17 @@ from typing import Any
 import torch
 
 from scoreline.backends.cluster.process import WORKERS
-from scoreline.config.build import Built, assemble, build, check_plan, copies
+from scoreline.config.build import Built, assemble, build, check_plan
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
 from scoreline.config.hosts import Host, Losses, hosting
+from scoreline.config.room import check_memory
 from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
 from scoreline.environments.examples import load_examples
 from scoreline.errors import CheckpointError, ConfigError, GangLostError
 from scoreline.models.adapters import is_adapter
 from scoreline.models.device import choose_device
-from scoreline.models.footprint import refuse_too_large
 from scoreline.models.load import machine_is_busy
 from scoreline.models.memory import memory_told
 from scoreline.models.policy import Model, load_policy
@@ -53,7 +53,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
     check_plan(run)
     check_engine(run.engine, run.sampling)
-    refuse_too_large(run.model, copies(run))
+    check_memory(run)
     with hosting(run, folder) as host:
         lost = Losses(run.runtime)
         while True:

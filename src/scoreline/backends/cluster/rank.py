@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from scoreline.backends.cluster.connect import LOOPBACK
+from scoreline.backends.cluster.doors import LOOPBACK
 from scoreline.backends.cluster.process import Setting, versions
 from scoreline.backends.fsdp import join
 from scoreline.backends.transfer import WeightTransfer
