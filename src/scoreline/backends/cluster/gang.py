@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreline.backends.cluster.process import Setting, cause, check_versions, places, spawn, versions
+from scoreline.backends.cluster.process import Setting, cause, check_versions, places, see, spawn, unborn, versions
 from scoreline.backends.cluster.rank import MakeLearner, Rank
 from scoreline.backends.runtime import Ray
 from scoreline.backends.transfer import WeightTransfer
@@ -133,7 +133,11 @@ class GangLearner:
         while pending:
             done, pending = self.ray.wait(pending, timeout=max(until - time.monotonic(), 0.0))
             if not done:
-                raise GangLostError("A learner says nothing any more.", got=f"no answer in {self.timeout:g} s")
+                raise GangLostError(
+                    "A learner says nothing any more.",
+                    got=f"no answer in {self.timeout:g} s, which is runtime.timeout",
+                    todo=see("learner-*", "and raise runtime.timeout where an update takes that long"),
+                )
             error = failure(self.ray, done[0])
             if error is not None:
                 raise self._told(error, pending)
@@ -145,8 +149,10 @@ class GangLearner:
         errors = [first, *(error for error in (failure(self.ray, ref) for ref in ended) if error is not None)]
         dead = [error for error in errors if isinstance(error, self.ray.exceptions.RayActorError)]
         if dead:
-            return GangLostError("A learner died.", got=str(dead[0]).splitlines()[0])
-        told = [cause(error) for error in errors]
+            todo = see("learner-*", "and look for what ended it, such as a lack of memory")
+            lost = GangLostError("A learner died.", got=str(dead[0]).splitlines()[0], todo=todo)
+            return unborn(dead[0]) or lost
+        told = [cause(error, "learner-*") for error in errors]
         return next((error for error in told if isinstance(error, ScorelineError)), told[0])
 
 

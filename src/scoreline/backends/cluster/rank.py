@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scoreline.backends.cluster.doors import LOOPBACK
-from scoreline.backends.cluster.process import Setting, versions
+from scoreline.backends.cluster.process import Setting, telling, versions
 from scoreline.backends.fsdp import join
 from scoreline.backends.transfer import WeightTransfer
 from scoreline.models.outline import Outline, outline
@@ -23,6 +23,7 @@ from scoreline.types import Batch
 MakeLearner = Callable[[Ranks], LocalLearner]
 
 
+@telling
 class Rank:
     """A learner that is one of `world`. It does what it is told, when all the others are told the same."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scoreline.backends.cluster.process import Setting, versions
+from scoreline.backends.cluster.process import Setting, telling, versions
 from scoreline.backends.transfer import WeightTransfer
 from scoreline.models.policy import Policy
 from scoreline.rollout.engine import Engine, Sampling
@@ -16,16 +16,17 @@ from scoreline.types import Completion, Request
 MakeEngine = Callable[[], tuple[Policy, Engine]]
 
 
+@telling
 class Worker:
     """Samples units of requests with the weights it was last given."""
 
     def __init__(self, make: MakeEngine, transfer: WeightTransfer, setting: Setting) -> None:
+        self.make, self.transfer = make, transfer
         setting.enter()
-        self.transfer = transfer
-        self.policy, self.engine = make()
 
     def whereabouts(self) -> tuple[int, dict[str, str]]:
-        """Process and versions."""
+        """Process and versions, once the model is loaded: an error of a constructor would lose its kind on the way."""
+        self.policy, self.engine = self.make()
         return os.getpid(), versions()
 
     def load(self, version: int, sent: Any) -> None:
