@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from scoreline.backends.cluster.process import WORKERS
+from scoreline.backends.runtime import Ray
 from scoreline.config.build import Built, assemble, build, check_plan
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
@@ -91,7 +92,8 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.checkpoint.keep)
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     record.objective(FORMULA, explain(built.parts.objective))
-    record.environment(describe_environment(run.model.device) | describe_engine(built.parts.engine))
+    here = "auto" if isinstance(run.runtime, Ray) else run.model.device  # a head node may have no GPU
+    record.environment(describe_environment(here) | describe_engine(built.parts.engine))
     record.data(built.census)
     if built.policy.unaccelerated is not None:
         console.message(built.policy.unaccelerated)

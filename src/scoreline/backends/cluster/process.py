@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,13 @@ class Setting:
         warnings.filterwarnings("ignore", message=".*The given NumPy array is not writable.*")
         if Path(self.folder).is_dir():
             collect_output(Path(self.folder) / WORKERS / f"{self.name}.log")
+            print(f"{self.name}: process {os.getpid()} on {where()}", flush=True)
+
+
+def where() -> str:
+    """Address and node of this process, as Ray knows them."""
+    ray: Any = import_module("ray")
+    return f"{ray.util.get_node_ip_address()}, node {ray.get_runtime_context().get_node_id()}"
 
 
 def collect_output(file: Path) -> None:
