@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes/quickstart.toml"
 TOKEN = "a-token-for-this-test-alone-0123456789"
 UNSHARE = [
     "unshare",
@@ -52,15 +53,15 @@ def possible() -> bool:
 needs_island = pytest.mark.skipif(not possible(), reason="needs namespaces of its own (unshare, ip)")
 
 
-def on_island(script: str, timeout: float = 280.0, **variables: str) -> subprocess.CompletedProcess[str]:
+def on_island(script: str, timeout: float = 580.0, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script of bash there, with `$PYTHON`, `$RECIPE` and `$SMALL`; what it leaves running ends with it."""
-    with tempfile.TemporaryDirectory(prefix="island", dir="/tmp") as home:  # short: sockets have long names
+    with tempfile.TemporaryDirectory(prefix="island", dir="/tmp", ignore_cleanup_errors=True) as home:  # short
         told = {
             "HOME": home,
             "RAY_TMPDIR": home,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHON": sys.executable,
-            "RECIPE": str(ROOT / "recipes/quickstart.toml"),
+            "RECIPE": str(RECIPE),
             "SMALL": SMALL,
             "OMP_NUM_THREADS": "1",
             "RAY_USAGE_STATS_ENABLED": "0",

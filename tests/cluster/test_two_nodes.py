@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.island import needs_island, on_island
 
-pytestmark = [pytest.mark.ray, needs_island]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), needs_island]
 
 HEAD = """
 ray start --head --port 6500 --node-ip-address=127.0.0.1 --num-cpus "$FIRST" --include-dashboard=false \
@@ -53,25 +53,34 @@ def test_a_folder_that_one_node_does_not_see(tmp_path: Path) -> None:
     assert "set folder to a path on such a disk" in done.stderr
 
 
+ASK = '"$PYTHON" -m scoreline env --address 127.0.0.1:6500 > /dev/null 2> "$FOLDER/{name}" || echo {name} $?\n'
+
+
 def test_what_is_refused_of_a_cluster(tmp_path: Path) -> None:
-    """Too many learners, a wrong token, no token here, none at all there: each in a few lines, soon."""
-    ask = '"$PYTHON" -m scoreline env --address 127.0.0.1:6500 > /dev/null 2> "$FOLDER/{name}" || echo {name} $?\n'
+    """Too many learners, a wrong token, none, and what is no cluster: each in a few lines, without a traceback."""
     script = HEAD + RUN + 'runtime.learners=9 2> "$FOLDER/many" || echo many $?\n'
-    script += "RAY_AUTH_TOKEN=another " + ask.format(name="wrong")
-    script += "RAY_AUTH_TOKEN= " + ask.format(name="none")
-    script += "RAY_AUTH_MODE=disabled " + ask.format(name="disabled")
-    script += "ray stop >&2\nRAY_AUTH_MODE=disabled" + HEAD.replace("\n", " ") + "\n" + ask.format(name="open")
+    script += "RAY_AUTH_TOKEN=another " + ASK.format(name="wrong")
+    script += "RAY_AUTH_TOKEN= " + ASK.format(name="none")
+    script += '"$PYTHON" -m http.server --bind 127.0.0.1 6700 > /dev/null 2>&1 &\n'
+    script += ASK.format(name="other").replace("6500", "6700")
     done = on_island(script, FOLDER=str(tmp_path), FIRST="2")
-    assert done.stdout.split() == ["many", "2", "wrong", "2", "none", "2", "disabled", "2", "open", "2"], done.stderr
-    many, wrong, none, disabled, opened = (
-        (tmp_path / name).read_text() for name in ("many", "wrong", "none", "disabled", "open")
-    )
+    assert done.stdout.split() == ["many", "2", "wrong", "2", "none", "2", "other", "2"], done.stderr
+    many, wrong, none, other = ((tmp_path / name).read_text() for name in ("many", "wrong", "none", "other"))
     assert "fewer CPUs than the run needs" in many
     assert "10 for runtime.learners=9, runtime.rollouts=1" in many
     assert "accepted: at most 2" in many
     assert "does not take this token" in wrong
     assert "There is no token to show" in none
-    assert "RAY_AUTH_MODE=disabled" in disabled
-    assert "lets in whoever reaches it" in opened
-    assert "127.0.0.1:6500 answers without a token" in opened
-    assert "Traceback" not in many + wrong + none + disabled + opened
+    assert "does not answer as a Ray cluster does" in other
+    assert "Traceback" not in many + wrong + none + other
+
+
+def test_a_cluster_that_lets_in_whoever_comes(tmp_path: Path) -> None:
+    done = on_island(
+        "RAY_AUTH_MODE=disabled" + HEAD.strip().join(" \n") + ASK.format(name="open"), FOLDER=str(tmp_path), FIRST="1"
+    )
+    assert done.stdout.split() == ["open", "2"], done.stderr
+    said = (tmp_path / "open").read_text()
+    assert "lets in whoever reaches it" in said
+    assert "127.0.0.1:6500 answers without a token" in said
+    assert "Traceback" not in said
