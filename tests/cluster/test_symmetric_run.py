@@ -46,10 +46,10 @@ echo "ended with $code"
 
 
 def test_on_two_machines_in_networks_of_their_own(tmp_path: Path) -> None:
+    told = {"$PYTHON": sys.executable, "$RECIPE": str(RECIPE), "$SMALL": SMALL, "$FOLDER": str(tmp_path), '"': ""}
     everywhere = f"{START} --address 10.78.0.1:6379 --min-nodes 2 -- {TRAIN}"
-    expanded = (
-        everywhere.replace('"$PYTHON"', "$PYTHON").replace('"$RECIPE"', "$RECIPE").replace('"$FOLDER"', "$FOLDER")
-    )
+    for name, value in told.items():
+        everywhere = everywhere.replace(name, value)
     done = on_island(TWO, FOLDER=str(tmp_path), EVERYWHERE=everywhere)
     assert done.stdout == "ended with 0\n", done.stderr + (tmp_path / "second.txt").read_text()
     assert json.loads((tmp_path / "quickstart/summary.json").read_text())["steps"] == 2

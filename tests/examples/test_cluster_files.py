@@ -37,7 +37,8 @@ STANDS_FOR = {
     "scontrol": 'printf "%s\\n" first second',
     "srun": 'shift; SLURM_PROCID=0 exec "$@"',
     "ray": 'while [[ "$1" != -- ]]; do echo "$1"; shift; done; shift; exec "$@"',
-    "scoreline": 'trap "echo a checkpoint; kill %1; exit 143" TERM; printf "%s\\n" "$@"; sleep "$PAUSE" & echo ready >&2; wait',
+    "scoreline": """trap 'echo a checkpoint; kill %1; exit 143' TERM
+printf "%s\\n" "$@"; sleep "$PAUSE" & echo ready >&2; wait""",
 }
 """Programs that a Slurm cluster has, as far as the script talks to them."""
 
