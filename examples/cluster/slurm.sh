@@ -41,22 +41,31 @@ fi
 
 # The same command on every node: it starts Ray there, and on the first node runs what stands behind `--`.
 # No --include-dashboard=false: `ray start` takes that on the head node alone, and plain Ray has no dashboard.
-pid_file="$(mktemp)"
+# Waiting for other nodes it becomes a process of the cluster that it stops, and ends with 1: the run's own code is kept.
+kept="$(mktemp -d)"
 # shellcheck disable=SC2016 # expanded on the first node
-srun --kill-on-bad-exit=1 \
+srun \
     ray symmetric-run --address "$head_node:$port" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
-    bash -c 'echo $$ > "$1"; shift; exec scoreline train "$@"' scoreline "$pid_file" \
+    bash -c '
+        kept="$1"
+        shift
+        scoreline train "$@" &
+        echo "$!" > "$kept/pid"
+        code=0
+        wait "$!" || code="$?"
+        echo "$code" > "$kept/code"' scoreline "$kept" \
     "$@" "${resume[@]}" folder="$runs" runtime.type=ray runtime.address=auto &
 srun_pid="$!"
 
 # Five minutes before the time is over Slurm sends SIGTERM to this shell, which runs on the first node as the run does.
 # The run alone is told: it finishes its step, writes a checkpoint and ends, and symmetric-run ends the cluster.
-trap 'kill -TERM "$(cat "$pid_file")"' TERM
+trap 'kill -TERM "$(cat "$kept/pid")"' TERM
 code=0
-wait "$srun_pid" || code="$?"
 while kill -0 "$srun_pid" 2> /dev/null; do # a signal ends the wait, not srun
-    code=0
     wait "$srun_pid" || code="$?"
 done
-rm -f "$pid_file"
+if [[ -s "$kept/code" ]]; then
+    code="$(cat "$kept/code")"
+fi
+rm -rf "$kept"
 exit "$code"

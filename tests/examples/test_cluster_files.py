@@ -35,8 +35,8 @@ def test_the_script_has_no_known_mistakes() -> None:
 
 STANDS_FOR = {
     "scontrol": 'printf "%s\\n" first second',
-    "srun": 'shift; SLURM_PROCID=0 exec "$@"',
-    "ray": 'while [[ "$1" != -- ]]; do echo "$1"; shift; done; shift; exec "$@"',
+    "srun": 'exec "$@"',
+    "ray": 'while [[ "$1" != -- ]]; do echo "$1"; shift; done; shift; "$@"; exit 1',
     "scoreline": """trap 'echo a checkpoint; kill %1; exit 143' TERM
 printf "%s\\n" "$@"; sleep "$PAUSE" & echo ready >&2; wait""",
 }
