@@ -30,7 +30,7 @@ export RAY_USAGE_STATS_ENABLED=0
 export RAY_TMPDIR="${RAY_TMPDIR:-/tmp}" # sockets and logs of Ray: on the node's own disk, and a short name
 
 # Ray listens on the address that this name has, so it must be one of the inner network of the cluster.
-head_node="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+read -r head_node < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 port="$((20000 + SLURM_JOB_ID % 20000))"
 runs="${SCORELINE_RUNS:-$PWD/runs}"
 
