@@ -32,6 +32,15 @@ def test_it_says_what_a_step_needs_and_writes_nothing(scoreline: Scoreline, reci
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_says_what_the_processes_of_a_cluster_need(scoreline: Scoreline, recipe: Path) -> None:
+    asked = ("runtime.type=ray", "runtime.learners=2", "runtime.rollouts=3")
+    text = scoreline("train", recipe, *asked, "--dry-run").output
+    [shares] = re.findall(r"cluster  estimated, not tried.*\n((?:  .*\n){3})", text)
+    learner, worker, together = (number(line)[-1] for line in shares.splitlines())
+    assert re.search(r"a learner, one of 2 .*\n  a rollout worker, one of 3 ", shares)
+    assert together == pytest.approx(2 * learner + 3 * worker, rel=0.05)
+
+
 def test_a_name_that_is_taken_may_be_looked_at(scoreline: Scoreline, trained: Path, recipe: Path) -> None:
     before = sorted(path.name for path in trained.iterdir())
     assert scoreline("train", recipe, "--dry-run").exit_code == 0

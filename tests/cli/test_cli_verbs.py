@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from scoreline.backends.cluster.survey import Node
+from scoreline.cli.insight import _print_nodes
 from scoreline.config.load import ALGORITHMS, load
 from scoreline.config.run import Run
 from scoreline.objectives.explain import explain
@@ -66,6 +69,24 @@ def test_env(scoreline: Scoreline) -> None:
     facts = json.loads(scoreline("env", "--json").output)
     assert {"python", "torch", "transformers", "scoreline", "device", "threads", "system"} <= facts.keys()
     assert f"torch         {facts['torch']}\n" in scoreline("env").output
+    assert re.match(r"\d+\.\d+|not installed: pip install 'scoreline\[ray\]'$", facts["ray"])
+
+
+def test_env_of_a_cluster_that_does_not_answer(scoreline: Scoreline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "known")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    done = scoreline("env", "--address", "127.0.0.1:1")
+    assert done.exit_code == 2
+    assert re.search(r"Nothing answers at the address|ray is not installed", done.stderr)
+
+
+def test_nodes_of_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"ray": "2.60.0", "torch": "2.13.0"}
+    _print_nodes([Node("10.0.0.1", 8, 0, 2**34, same), Node("10.0.0.2", 32, 8, 2**39, same | {"torch": "2.12.0"})])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "cluster       2 nodes, 40 CPUs, 8 GPUs"
+    assert lines[2] == "  10.0.0.1            8 CPUs, 0 GPUs, 16.0 GiB for processes"
+    assert lines[4].strip() == "torch 2.12.0, but 2.13.0 on 10.0.0.1"
 
 
 def test_train_leaves_a_run(scoreline: Scoreline, trained: Path, recipe: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scoreline.cli import app
+from scoreline.cli.app import split
 from scoreline.config.judge import JudgeRun
 from scoreline.config.label import LabelRun
 from scoreline.config.load import load
@@ -21,6 +22,7 @@ PAGES = [
     DOCS / "steps.md",
     DOCS / "lora.md",
     DOCS / "reports.md",
+    DOCS / "cluster.md",
     DOCS / "equations.md",
     *sorted((DOCS / "algorithms").glob("*.md")),
 ]
@@ -49,9 +51,9 @@ def test_a_table_loads(table, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_can_be_typed(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    _, verb, recipe, *overrides = shlex.split(command)
+    _, verb, *arguments = shlex.split(command)
     assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
-    load(SCHEMAS.get(verb, Run), [Path(recipe)], overrides)
+    load(SCHEMAS.get(verb, Run), *split(arguments))
 
 
 def test_tables_and_commands_are_found():

@@ -250,3 +250,13 @@ def test_runs_on_a_terminal_are_a_bar() -> None:
         advance(0.6, "grpo-0 done, 4 s")
     assert "\x1b[" in screen.getvalue()
     assert "run 1/2  grpo-0 done, 4 s" in screen.getvalue()
+
+
+def test_a_cluster_is_spoken_of_where_it_is_worth_it() -> None:
+    stream = io.StringIO()
+    with Console(stream=stream, samples_every=0).training(2) as show:
+        show(report(1, **{"time/wait": 0.04, "time/sync": 0.01, "rollouts/restarts": 0.0}))
+        show(report(2, **{"time/wait": 0.2, "time/sync": 0.06, "rollouts/restarts": 1.0, "rollouts/dropped": 8.0}))
+    calm, rough = stream.getvalue().splitlines()
+    assert "0.50 s  0:0" in calm, "less than a tenth of the step"
+    assert "0.50 s  waiting 40%  weights 12%  1 replaced  8 answers too old" in rough

@@ -146,3 +146,15 @@ def test_a_judges_scores_do_not_press_the_accuracies_flat(history: History) -> N
     assert "training" not in learning(3.5, judged=True).caption
     assert ">training<" in learning(0.5, judged=True).svg
     assert ">training<" in learning(3.5, judged=False).svg
+
+
+def test_a_cluster_has_its_panels(tmp_path: Path) -> None:
+    calm = {"rollouts/utilisation": 0.4, "time/wait": 0.2, "time/sync": 0.1}
+    still = calm | {"staleness/max": 0.0, "staleness/mean": 0.0, "rollouts/restarts": 0.0, "rollouts/dropped": 0.0}
+    names = {curve.name for curve in draw(run_with(tmp_path / "calm", still, still))}
+    assert {"rollouts", "waiting"} <= names
+    assert not {"staleness", "replaced"} & names, "nothing happened"
+    rough = calm | {"staleness/max": 2.0, "staleness/mean": 0.5, "rollouts/restarts": 1.0, "rollouts/dropped": 0.0}
+    drawn = draw(run_with(tmp_path / "rough", still, rough))
+    assert {"oldest", "mean"} <= set(words(named(drawn, "staleness").svg).split())
+    assert "sampled again" in named(drawn, "replaced").caption

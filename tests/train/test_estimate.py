@@ -42,6 +42,17 @@ def test_memory_by_hand() -> None:
     assert Held(7, half).peak(replace(many, answer=9000))["working copy"] == 2000
 
 
+def test_memory_of_a_clusters_processes_by_hand() -> None:
+    held = Held(7, MODEL, reference=MODEL)
+    learning = MODEL.activations(170) + 12 * 160 * 50
+    half = 7 + (4000 + 4000 + 8000 + 4000) // 2 + learning
+    assert held.learner(STEP, 2) == half + half // 8
+    eleven = 7 + 4000 + MODEL.cache(11, 30) + 16 * 11 * 50
+    assert held.worker(STEP, 3) == eleven + eleven // 8, "32 answers, at most 11 for one of three"
+    adapted = Held(7, replace(MODEL, learned=100))
+    assert adapted.learner(STEP, 2) == adapted.learner(STEP, 1), "frozen weights stay whole"
+
+
 def test_time_by_hand() -> None:
     longer = MODEL.operations(1, 20) / MODEL.operations(1, 20)
     expected = {

@@ -14,6 +14,7 @@ from scoreline.cli.app import AsJson, Changes, app, print_json
 from scoreline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from scoreline.backends.cluster.survey import Node
     from scoreline.config.run import Run
     from scoreline.objectives.explain import Explained
 
@@ -66,15 +67,37 @@ def explain(
 
 
 @app.command()
-def env(as_json: AsJson = False) -> None:
+def env(
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT|auto", help="Print what this Ray cluster is made of as well.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print versions, device and threads: what to say in a bug report."""
+    from scoreline.backends.cluster.survey import ray_version, survey
     from scoreline.config.launch import describe_environment
 
-    facts = describe_environment()
+    facts = describe_environment() | {"ray": ray_version() or "not installed: pip install 'scoreline[ray]'"}
+    nodes = [] if address is None else survey(address)
     if as_json:
-        print_json(facts)
-    else:
-        typer.echo("\n".join(f"{name:<14}{value}" for name, value in facts.items()))
+        print_json(facts | ({"cluster": [asdict(node) for node in nodes]} if nodes else {}))
+        return
+    typer.echo("\n".join(f"{name:<14}{value}" for name, value in facts.items()))
+    if nodes:
+        _print_nodes(nodes)
+
+
+def _print_nodes(nodes: Sequence[Node]) -> None:
+    """A line a node, and below it the versions in which it differs from the first."""
+    from scoreline.reports.preflight import size
+
+    kinds = {"nodes": len(nodes), "CPUs": sum(n.cpus for n in nodes), "GPUs": sum(n.gpus for n in nodes)}
+    typer.echo("\ncluster       " + ", ".join(f"{count:g} {kind}" for kind, count in kinds.items()))
+    for node in nodes:
+        typer.echo(f"  {node.address:<20}{node.cpus:g} CPUs, {node.gpus:g} GPUs, {size(node.memory)} for processes")
+        for name, version in node.versions.items():
+            if version != nodes[0].versions[name]:
+                typer.echo(f"{'':22}{name} {version}, but {nodes[0].versions[name]} on {nodes[0].address}")
 
 
 def _print_parts(run: Run, formula: str, parts: Sequence[Explained]) -> None:

@@ -180,18 +180,6 @@ def check_plan(run: Run) -> None:
         )
 
 
-def copies(run: Run) -> int:
-    """Arrays as large as the weights that training needs: weight, gradient, two moments, and the reference's weight.
-
-    An adapter needs the weight alone; moments of 8 bits are half of one array together.
-    """
-    if run.model.lora is not None:
-        return 1
-    if run.train.optimizer == "adamw_8bit":
-        return 3 if "logp_ref" in run.objective.needs else 2
-    return 5 if "logp_ref" in run.objective.needs else 4
-
-
 def make_evaluator(
     run: Run, policy: Speaker, sampler: Sampler, jury: Jury, held_out: Sequence[Prompt]
 ) -> tuple[Evaluator | None, Scorer | None]:

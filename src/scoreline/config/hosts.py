@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from scoreline.backends.cluster.connect import connected
+from scoreline.backends.cluster.connect import check_room, connected
 from scoreline.backends.cluster.gang import GangLearner
 from scoreline.backends.cluster.pool import HOUR, RolloutPool
 from scoreline.backends.cluster.process import Setting, places, spawn
@@ -25,10 +25,12 @@ from scoreline.backends.transfer import WholeTensors
 from scoreline.backends.vllm import VllmEngine
 from scoreline.config.engine import make_engine
 from scoreline.config.jury import load_jury
+from scoreline.config.room import share
 from scoreline.config.run import Run, completed
 from scoreline.environments.rewards import Scorer
 from scoreline.errors import ConfigError, GangLostError
 from scoreline.models.critic import make_critic
+from scoreline.models.footprint import refuse_too_large
 from scoreline.models.outline import Speaker
 from scoreline.models.policy import Policy, load_policy
 from scoreline.objectives.objective import Objective
@@ -120,6 +122,7 @@ class OnCluster:
     def __init__(self, run: Run, objective: Objective, ray: Any, settings: Ray, folder: Path) -> None:
         self.run, self.ray, self.settings = rooted(run), ray, settings
         self.gpus = gpus(ray, run.model.device)
+        check_room(ray, settings, self.gpus)
         self.setting = Setting(
             "", run.model.device, settings.threads or threads(settings), run.seed, str(folder.resolve())
         )
@@ -189,12 +192,14 @@ class OnCluster:
 
 
 def make_rank(run: Run, objective: Objective, ranks: Ranks) -> LocalLearner:
-    """The learner of one rank, in its own process."""
+    """The learner of one rank, in its own process, if its share fits there."""
+    refuse_too_large(run.model, share(run), "a learner's share")
     return make_learner(run, objective, load_policy(run.model), ranks)
 
 
 def make_worker(run: Run, questions: Sequence[Ids]) -> tuple[Policy, Engine]:
     """The engine of a rollout worker, in its own process, and the policy whose weights it samples with."""
+    refuse_too_large(run.model, 1, "a rollout worker's copy")
     policy = load_policy(run.model)
     return policy, make_engine(run.engine, policy, run.sampling, questions)
 

@@ -16,17 +16,18 @@ from typing import Any
 import torch
 
 from scoreline.backends.cluster.process import WORKERS
-from scoreline.config.build import Built, assemble, build, check_plan, copies
+from scoreline.backends.runtime import Ray
+from scoreline.config.build import Built, assemble, build, check_plan
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
 from scoreline.config.hosts import Host, Losses, hosting
+from scoreline.config.room import check_memory
 from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
 from scoreline.environments.examples import load_examples
 from scoreline.errors import CheckpointError, ConfigError, GangLostError
 from scoreline.models.adapters import is_adapter
 from scoreline.models.device import choose_device
-from scoreline.models.footprint import refuse_too_large
 from scoreline.models.load import machine_is_busy
 from scoreline.models.memory import memory_told
 from scoreline.models.policy import Model, load_policy
@@ -54,7 +55,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     folder = claim(run.folder, run.name, resume=resume, overwrite=overwrite)
     check_plan(run)
     check_engine(run.engine, run.sampling)
-    refuse_too_large(run.model, copies(run))
+    check_memory(run)
     with hosting(run, folder) as host:
         lost = Losses(run.runtime)
         while True:
@@ -103,7 +104,8 @@ def open_session(run: Run, folder: Path, built: Built, started: float, *, resume
     checkpoints = Checkpoints(folder / "checkpoints", keep=run.checkpoint.keep)
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     record.objective(FORMULA, explain(built.parts.objective))
-    record.environment(describe_environment(run.model.device) | describe_engine(built.parts.engine))
+    here = "auto" if isinstance(run.runtime, Ray) else run.model.device  # a head node may have no GPU
+    record.environment(describe_environment(here) | describe_engine(built.parts.engine))
     record.data(built.census)
     if built.policy.unaccelerated is not None:
         console.message(built.policy.unaccelerated)

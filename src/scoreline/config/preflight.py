@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from scoreline.config.build import BuiltHere, build, check_plan, copies
+from scoreline.backends.runtime import Ray
+from scoreline.config.build import BuiltHere, build, check_plan
+from scoreline.config.room import check_memory, copies
 from scoreline.config.run import Run
 from scoreline.models.footprint import footprint, refuse_too_large
 from scoreline.models.memory import available, held, memory_told
@@ -22,7 +24,9 @@ from scoreline.train.rehearsal import Rehearsal, longest
 def preflight(run: Run, say: Callable[[str], None], *, once: bool = False) -> bool:
     """Print the estimate of the largest step, and with `once` what that step really takes; whether it fits."""
     check_plan(run)
-    refuse_too_large(run.model, copies(run))
+    check_memory(run)
+    if isinstance(run.runtime, Ray):
+        refuse_too_large(run.model, copies(run), "in one process, as a dry run is")
     torch.manual_seed(run.seed)
     with memory_told():
         return _preflight(run, say, once)
@@ -37,6 +41,8 @@ def _preflight(run: Run, say: Callable[[str], None], once: bool) -> bool:
             estimate = replace(estimate, rates=rehearsal.rates())
         device = str(built.policy.device)
         said = [lines.sizes(estimate, run.model.path, device), lines.memory(estimate)]
+        if isinstance(run.runtime, Ray):
+            said.append(lines.processes(estimate, run.runtime.learners, run.runtime.rollouts))
         for part in (*said, lines.duration(estimate, run.train.steps), lines.levers(estimate)):
             say("\n".join(part))
         if once and estimate.fits:

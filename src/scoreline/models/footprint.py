@@ -129,11 +129,11 @@ def sketch(config: Model) -> Footprint | None:
     return replace(footprint(model, config.precision), recomputed=config.gradient_checkpointing)
 
 
-def refuse_too_large(config: Model, copies: int) -> None:
+def refuse_too_large(config: Model, copies: float, whose: str = "") -> None:
     """Raise `MemoryLimitError` before loading, when `copies` x 4 P is more than the whole device has.
 
     `copies` counts arrays as large as the fp32 weights that the run cannot do without: 4 for weights, gradient and
-    AdamW's moments, and 1 more for a reference model.
+    AdamW's moments, and 1 more for a reference model. `whose` they are is said where there are several processes.
     """
     device = choose_device(config.device)
     sizes, room = sketch(config), capacity(device)
@@ -142,9 +142,11 @@ def refuse_too_large(config: Model, copies: int) -> None:
     share = sizes.vocabulary * sizes.width / sizes.parameters
     raise MemoryLimitError(
         "The model cannot fit: its weights and what goes with each of them are more than this machine's memory.",
-        got=f"{config.path}: {sizes.parameters:,} parameters x 4 bytes x {copies} = {copies * sizes.weights / GIB:.1f} "
-        f"GiB ({share:.0%} of them an embedding of {sizes.vocabulary:,} words)",
+        got=f"{config.path}: {sizes.parameters:,} parameters x 4 bytes x {copies:g}{f' ({whose})' if whose else ''}"
+        f" = {copies * sizes.weights / GIB:.1f} GiB ({share:.0%} of them an embedding of {sizes.vocabulary:,} words)",
         accepted=f"at most {room / GIB:.1f} GiB on {device}",
-        todo="choose a smaller model or a larger machine"
+        todo=(
+            "choose a smaller model or a larger machine" if not whose else "choose a smaller model, or other machines"
+        )
         + ("; without objective.kl there is no reference model" if copies > 4 else ""),
     )

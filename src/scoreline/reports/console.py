@@ -32,6 +32,11 @@ _COLUMNS = {
     "completions/mean_length": "length",
 }
 
+_SPENT = {"time/wait": "waiting", "time/sync": "weights"}
+_LOST = {"rollouts/restarts": "replaced", "rollouts/dropped": "answers too old"}
+NOTABLE = 0.1
+"""A share of a step's time that is worth a person's attention."""
+
 _LEARNED = {"judge/loss": "loss", "judge/calibration_error": "calibration error"}
 
 
@@ -248,7 +253,18 @@ def _progress(terminal: Terminal) -> Progress:
 
 def _columns(metrics: Metrics) -> str:
     shown = [f"{label} {_number(metrics[name])}" for name, label in _COLUMNS.items() if name in metrics]
-    return "  ".join(shown + ([f"{metrics['time/step']:.2f} s"] if "time/step" in metrics else []))
+    return "  ".join(
+        [*shown, *([f"{metrics['time/step']:.2f} s"] if "time/step" in metrics else []), *_elsewhere(metrics)]
+    )
+
+
+def _elsewhere(metrics: Metrics) -> list[str]:
+    """Of the processes of a cluster, what is worth a look: `waiting 31%  1 replaced`."""
+    step = metrics.get("time/step", 0.0)
+    shares = {label: metrics.get(name, 0.0) / step for name, label in _SPENT.items()} if step else {}
+    counts = {label: round(metrics.get(name, 0.0)) for name, label in _LOST.items()}
+    words = [f"{label} {share:.0%}" for label, share in shares.items() if share >= NOTABLE]
+    return words + [f"{count} {label}" for label, count in counts.items() if count]
 
 
 def _learned(metrics: Metrics) -> list[str]:

@@ -109,6 +109,32 @@ _PANELS = (
         "Explained variance of the returns: 1 is perfect, 0 is no better than their mean.",
         (_Line("critic", "value/explained_variance", "green"),),
     ),
+    _Panel(
+        "staleness",
+        "Age of the answers",
+        "Steps by which the policy that sampled was behind the one that learns: the oldest answer, and the mean.",
+        (_Line("oldest", "staleness/max", "slate"), _Line("mean", "staleness/mean", "blue")),
+        silent_at=0.0,
+    ),
+    _Panel(
+        "rollouts",
+        "Busy rollout workers",
+        "Share of the time in which they sampled. The rest they waited for weights or for something to do.",
+        (_Line("busy", "rollouts/utilisation", "green"),),
+    ),
+    _Panel(
+        "waiting",
+        "Waiting for processes",
+        "Seconds of each step: for answers, which may be sampling itself, and for new weights to reach the workers.",
+        (_Line("answers", "time/wait", "blue"), _Line("weights", "time/sync", "plum")),
+    ),
+    _Panel(
+        "replaced",
+        "Lost and made good",
+        "Rollout workers that died or hung and were replaced, and answers that were too old and sampled again.",
+        (_Line("workers", "rollouts/restarts", "amber"), _Line("answers", "rollouts/dropped", "slate")),
+        silent_at=0.0,
+    ),
 )
 
 _PHASES = (

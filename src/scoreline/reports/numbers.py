@@ -24,6 +24,9 @@ _COLUMNS = {
     "value/explained_variance": "critic",
     "learning_rate": "learning rate",
     "time/step": "seconds",
+    "time/wait": "waiting",
+    "rollouts/utilisation": "workers busy",
+    "staleness/mean": "age of answers",
 }
 
 

@@ -30,6 +30,19 @@ def memory(estimate: Estimate) -> list[str]:
     return [f"memory   {size(estimate.bytes)} at the peak, {room}", *_table(estimate.memory, size)]
 
 
+def processes(estimate: Estimate, learners: int, workers: int) -> list[str]:
+    """What the processes of a cluster hold, by the same formulas. What stands above is one process that does it all."""
+    learner = estimate.held.learner(estimate.step, learners)
+    worker = estimate.held.worker(estimate.step, workers)
+    rows = {
+        f"a learner, one of {learners}": learner,
+        f"a rollout worker, one of {workers}": worker,
+        "all on one machine": learners * learner + workers * worker,
+    }
+    said = "cluster  estimated, not tried: all else here is of one process that learns and samples"
+    return [said, *_table(rows, size)]
+
+
 def duration(estimate: Estimate, steps: int) -> list[str]:
     """A step's time by what it is spent on, and that of the whole run."""
     if not estimate.seconds:

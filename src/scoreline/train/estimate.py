@@ -101,18 +101,36 @@ class Held:
 
     def peak(self, step: Largest) -> dict[str, int]:
         """Bytes at the peak by what they are for; of learning and sampling the one that needs more."""
+        learning, sampling = self._learning(step), self._sampling(step, step.flying)
+        parts = self.always() | (learning if sum(learning.values()) >= sum(sampling.values()) else sampling)
+        return parts | {"allocator": sum(parts.values()) // SLACK}
+
+    def learner(self, step: Largest, ranks: int) -> int:
+        """Bytes at the peak of one of so many learners, which hold the models' rows together. An adapter's frozen
+        weights stay whole.
+        """
+        shared = 1 if self.policy.learned is not None else ranks
+        models = sum(self.always().values()) - self.program
+        return _slack(self.program + models // shared + sum(self._learning(step).values()))
+
+    def worker(self, step: Largest, workers: int) -> int:
+        """Bytes at the peak of one of so many rollout workers, each with the whole policy."""
+        flying = min(step.in_flight, -(-step.rows // workers))
+        return _slack(self.program + self.policy.weights + sum(self._sampling(step, flying).values()))
+
+    def _learning(self, step: Largest) -> dict[str, int]:
         models = [model for model in (self.policy, self.critic) if model is not None]
-        learning = {
+        return {
             "activations": sum(model.activations(step.tokens_at_once) for model in models),
             "logits": self.policy.logits(step.at_once * step.answer),
         }
+
+    def _sampling(self, step: Largest, flying: int) -> dict[str, int]:
         copy = self.policy.working_copy
-        sampling = ({"working copy": copy} if copy else {}) | {
-            "keys and values": self.policy.cache(step.flying, step.prompt + step.answer),
-            "drawing tokens": self.policy.drawing(step.flying),
+        return ({"working copy": copy} if copy else {}) | {
+            "keys and values": self.policy.cache(flying, step.prompt + step.answer),
+            "drawing tokens": self.policy.drawing(flying),
         }
-        parts = self.always() | (learning if sum(learning.values()) >= sum(sampling.values()) else sampling)
-        return parts | {"allocator": sum(parts.values()) // SLACK}
 
     def changed(self) -> dict[str, Held]:
         """The same with another model or without a reference, by the setting that does it."""
@@ -211,6 +229,11 @@ class Estimate:
         whole, policy = sum(self.seconds.values()), self.held.policy
         halves = self.step.halved().items()
         return _most({name: whole - sum(self.rates.seconds(half, policy).values()) for name, half in halves})
+
+
+def _slack(size: int) -> int:
+    """With what the allocator keeps on top."""
+    return size + size // SLACK
 
 
 def _most(saved: Mapping[str, float]) -> list[tuple[str, float]]:

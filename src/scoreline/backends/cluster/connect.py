@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,14 +12,12 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
+from scoreline.backends.cluster.doors import AUTO, LOOPBACK, check_address, check_guarded, check_welcome, take_token
 from scoreline.backends.installed import check_distribution, installed
 from scoreline.backends.runtime import Ray
 from scoreline.errors import ClusterError
 
 TESTED = SpecifierSet(">=2.52,<3")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-PATIENCE = 5.0
-"""Seconds in which an address must answer."""
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 PRIVATE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -31,7 +28,6 @@ PRIVATE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 def connected(settings: Ray) -> Iterator[Any]:
     """The module `ray`, connected. A cluster that was started here ends here, with all of its processes."""
     check_installed()
-    check_address(settings.address)
     ray = start(settings) if settings.address is None else join(settings.address)
     try:
         check_room(ray, settings)
@@ -67,8 +63,12 @@ def start(settings: Ray) -> Any:
 
 
 def join(address: str) -> Any:
-    """The cluster that answers at this address."""
+    """The cluster that answers at this address, once it has asked for a token. Left in peace where it did not."""
     os.environ.update(QUIET)
+    take_token(address)
+    if address != AUTO:
+        check_address(address)
+        check_welcome(address)
     ray = import_module("ray")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -79,44 +79,25 @@ def join(address: str) -> Any:
             accepted="a cluster that was started with the same versions of Python and Ray, and the same token",
             todo="start it with `ray start --head`, check RAY_AUTH_TOKEN, or leave runtime.address out.",
         ) from error
+    try:
+        check_guarded(str(ray.get_runtime_context().gcs_address))
+    except ClusterError:
+        ray.shutdown()
+        raise
     return ray
 
 
-def check_address(address: str | None) -> None:
-    """Refuse an address that does not answer, and one that is reached over a network without a token."""
-    if address is None:
-        return
-    host, _, port = address.rpartition(":")
-    private = host.strip("[]") in LOOPBACK
-    if not private and os.environ.get("RAY_AUTH_MODE", "token") != "token":
-        raise ClusterError(
-            "A cluster on a network runs whatever it is sent, by anyone who reaches it, unless it asks for a token.",
-            got=f"runtime.address={address} with RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}",
-            accepted="RAY_AUTH_MODE=token, on every node",
-            todo="make one with `ray get-auth-token --generate`, give it to every node, start the cluster again.",
-        )
-    if address == "auto":
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            "Nothing answers at the address of the cluster.",
-            got=f"runtime.address={address}: {error}",
-            accepted='HOST:PORT of a Ray head node, or "auto" on one of its machines',
-            todo="start it with `ray start --head --port PORT`, or leave runtime.address out.",
-        ) from error
-
-
 def check_room(ray: Any, settings: Ray, gpus: float = 0.0) -> None:
-    """Refuse more processes than the cluster has places for; Ray would wait for ever."""
+    """Refuse more processes than the cluster has places for, of which each takes `gpus`; Ray would wait for ever."""
     has = ray.cluster_resources()
-    wanted = settings.learners + settings.rollouts + settings.scorers
-    for name, needed in (("CPU", float(wanted)), ("GPU", gpus)):
+    wanted = settings.learners + settings.rollouts
+    processes = wanted + settings.scorers
+    for name, needed in (("CPU", float(processes)), ("GPU", wanted * gpus)):
         if needed > has.get(name, 0.0):
             raise ClusterError(
                 f"The cluster has fewer {name}s than the run needs.",
                 got=f"{needed:g} for runtime.learners={settings.learners}, runtime.rollouts={settings.rollouts}",
                 accepted=f"at most {has.get(name, 0.0):g}",
-                todo="lower runtime.learners or runtime.rollouts, or add nodes.",
+                todo="lower runtime.learners or runtime.rollouts, or add nodes"
+                + ("; model.device=cpu takes none." if name == "GPU" else "."),
             )

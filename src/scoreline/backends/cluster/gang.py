@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scoreline.backends.cluster.process import Setting, cause, check_versions, places, spawn, versions
+from scoreline.backends.cluster.process import Setting, cause, check_versions, places, see, spawn, unborn, versions
 from scoreline.backends.cluster.rank import MakeLearner, Rank
 from scoreline.backends.runtime import Ray
 from scoreline.backends.transfer import WeightTransfer
@@ -150,7 +150,11 @@ class GangLearner:
             others = [] if self.beside is None else self.beside.pending()
             done, _ = self.ray.wait([*pending, *others], timeout=max(until - time.monotonic(), 0.0))
             if not done:
-                raise GangLostError("A learner says nothing any more.", got=f"no answer in {self.timeout:g} s")
+                raise GangLostError(
+                    "A learner says nothing any more.",
+                    got=f"no answer in {self.timeout:g} s, which is runtime.timeout",
+                    todo=see("learner-*", "and raise runtime.timeout where an update takes that long"),
+                )
             if self.beside is not None and done[0] in others:
                 self.beside.finished(done[0])
                 continue
@@ -166,8 +170,10 @@ class GangLearner:
         errors = [first, *(error for error in (failure(self.ray, ref) for ref in ended) if error is not None)]
         dead = [error for error in errors if not isinstance(error, self.ray.exceptions.RayTaskError)]
         if dead:
-            return GangLostError("A learner died.", got=str(dead[0]).splitlines()[0])
-        told = [cause(error) for error in errors]
+            todo = see("learner-*", "and look for what ended it, such as a lack of memory")
+            lost = GangLostError("A learner died.", got=str(dead[0]).splitlines()[0], todo=todo)
+            return unborn(dead[0]) or lost
+        told = [cause(error, "learner-*") for error in errors]
         return next((error for error in told if isinstance(error, ScorelineError)), told[0])
 
 

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from scoreline.backends.cluster.backlog import Backlog, Unit
-from scoreline.backends.cluster.process import NEWS, cause, check_versions, versions
+from scoreline.backends.cluster.process import NEWS, cause, check_versions, see, unborn, versions
 from scoreline.backends.parity import Probe
 from scoreline.backends.runtime import Ray
 from scoreline.errors import ClusterError
@@ -215,8 +215,11 @@ class RolloutPool:
         try:
             result = self.ray.get(ref)
         except self.ray.exceptions.RayTaskError as error:
-            raise cause(error) from None
+            raise cause(error, f"rollout-{job.member.number}") from None
         except self.ray.exceptions.RayError as error:  # the process died, or was killed because memory ran low
+            never = unborn(error)
+            if never is not None:
+                raise never from None
             self._replace(job, str(error).splitlines()[0])
             return
         if job.kind == "start":
@@ -252,6 +255,6 @@ def spent(deaths: int, why: str) -> ClusterError:
         "Too many rollout workers had to be replaced.",
         got=f"{deaths} within an hour; the last one: {why}",
         accepted="at most runtime.max_restarts",
-        todo="look into workers/*.log in the run's folder; when they run out of memory, lower engine.rows or"
-        " runtime.rollouts. --resume goes on from the last checkpoint.",
+        todo=see("rollout-*", "and lower engine.rows or runtime.rollouts where they ran out of memory")
+        + " --resume goes on from the last checkpoint.",
     )

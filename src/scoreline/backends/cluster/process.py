@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import platform
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -46,6 +49,13 @@ class Setting:
         warnings.filterwarnings("ignore", message=".*The given NumPy array is not writable.*")
         if Path(self.folder).is_dir():
             collect_output(Path(self.folder) / WORKERS / f"{self.name}.log")
+            print(f"{self.name}: process {os.getpid()} on {where()}", flush=True)
+
+
+def where() -> str:
+    """Address and node of this process, as Ray knows them."""
+    ray: Any = import_module("ray")
+    return f"{ray.util.get_node_ip_address()}, node {ray.get_runtime_context().get_node_id()}"
 
 
 def collect_output(file: Path) -> None:
@@ -114,7 +124,54 @@ def places(ray: Any, count: int, strategy: str, gpus: float, timeout: float) -> 
     return group
 
 
-def cause(error: BaseException) -> BaseException:
-    """What was raised inside the process: a `ScorelineError` as it is, anything else with where it came from."""
+def cause(error: BaseException, logs: str) -> BaseException:
+    """What was raised inside the process: a `ScorelineError` as it is, anything else with where to read on."""
     inner = getattr(error, "cause", None)
-    return inner if isinstance(inner, ScorelineError) else error
+    if isinstance(inner, ScorelineError):
+        return inner
+    return ClusterError(
+        "A process of the run failed with an error that is not its user's.",
+        got=f"{type(inner or error).__name__}: {inner or error}",
+        todo=see(logs, "with the traceback"),
+    )
+
+
+def unborn(error: Any) -> ClusterError | None:
+    """What to say of a process that could not start at all: another one in its place could not either."""
+    if not getattr(error, "actor_init_failed", False):
+        return None
+    return ClusterError(
+        "A process of the run could not start.",
+        got=str(error).strip().splitlines()[-1],
+        todo="install the same packages on every node, and give a folder that the processes may write.",
+    )
+
+
+def see(logs: str, why: str) -> str:
+    """Where to read what processes printed."""
+    return f"read {WORKERS}/{logs}.log in the run's folder, {why}."
+
+
+T = TypeVar("T", bound=type)
+
+
+def telling(kind: T) -> T:
+    """A class whose methods print the traceback of an error that leaves them: it then lies in the process's log."""
+    for name, method in list(vars(kind).items()):
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(kind, name, told(method))
+    return kind
+
+
+def told(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, and the traceback of its errors on the standard error stream."""
+
+    @functools.wraps(method)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+    return wrapped

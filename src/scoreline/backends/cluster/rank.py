@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from scoreline.backends.cluster.process import Setting, versions
+from scoreline.backends.cluster.process import Setting, telling, versions
 from scoreline.backends.fsdp import join
 from scoreline.backends.transfer import WeightTransfer
 from scoreline.models.device import choose_device
@@ -21,6 +21,7 @@ from scoreline.types import Batch
 MakeLearner = Callable[[Ranks], LocalLearner]
 
 
+@telling
 class Rank:
     """A learner that is one of `world`. It does what it is told, when all the others are told the same."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from scoreline.backends.cluster.process import Setting, cause
+from scoreline.backends.cluster.process import Setting, cause, see, telling
 from scoreline.errors import ClusterError
 from scoreline.rollout.collect import Scores
 from scoreline.types import Prompt, Reward
@@ -15,6 +15,7 @@ from scoreline.types import Prompt, Reward
 MakeScores = Callable[[], Scores]
 
 
+@telling
 class ScoringProcess:
     """Reward functions and reward models, in a process of the cluster."""
 
@@ -69,7 +70,7 @@ class ScorerPool:
                 rewards: list[Reward] = self.ray.get(ref, timeout=self.timeout)
                 return rewards
             except self.ray.exceptions.RayTaskError as error:
-                raise cause(error) from None
+                raise cause(error, f"scorer-{number}") from None
             except self.ray.exceptions.RayError as error:  # it died, or took too long
                 why = str(error).splitlines()[0]
             warnings.warn(f"scorer {number} is replaced: {why}", stacklevel=2)
@@ -79,7 +80,7 @@ class ScorerPool:
         raise ClusterError(
             "A scorer dies, or hangs, again and again.",
             got=f"scorer {number}, {self.retries + 1} times in one step: {why}",
-            todo="look into workers/*.log in the run's folder; a slow reward needs a larger runtime.timeout.",
+            todo=see(f"scorer-{number}", "and raise runtime.timeout for a slow reward"),
         )
 
 

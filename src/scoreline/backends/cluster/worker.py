@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
-from scoreline.backends.cluster.process import Setting, versions
+from scoreline.backends.cluster.process import Setting, telling, versions
 from scoreline.backends.transfer import WeightTransfer
 from scoreline.models.policy import Policy
 from scoreline.rollout.engine import Engine, Sampling
@@ -48,18 +48,20 @@ class Inbox:
         return version
 
 
+@telling
 class Worker:
     """Samples units of requests with the weights it was last given."""
 
     def __init__(self, make: MakeEngine, transfer: WeightTransfer, setting: Setting) -> None:
+        self.make, self.transfer = make, transfer
         setting.enter()
-        self.policy, self.engine = make()
-        self.inbox = Inbox(transfer, self.policy)
-        if isinstance(self.engine, LocalEngine):
-            self.engine.arrivals = self.inbox
 
     def whereabouts(self) -> tuple[int, dict[str, str]]:
-        """Process and versions."""
+        """Process and versions, once the model is loaded: an error of a constructor would lose its kind on the way."""
+        self.policy, self.engine = self.make()
+        self.inbox = Inbox(self.transfer, self.policy)
+        if isinstance(self.engine, LocalEngine):
+            self.engine.arrivals = self.inbox
         return os.getpid(), versions()
 
     def load(self, version: int, sent: Any) -> None:

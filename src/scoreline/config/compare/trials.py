@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scoreline.config.build import check_plan, copies, right_rewards
+from scoreline.config.build import check_plan, right_rewards
 from scoreline.config.compare.recipe import Arm, Budget, Comparison
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine
 from scoreline.config.export import RESOLVED
 from scoreline.config.load import load
+from scoreline.config.room import check_memory
 from scoreline.config.run import Run
 from scoreline.environments.prompts import load as load_prompts
 from scoreline.errors import ConfigError, ScorelineError
-from scoreline.models.footprint import refuse_too_large
 from scoreline.models.loading import resolve
 from scoreline.reports.compare.settings import ASIDE, differing, refuse_unlike
 
@@ -112,7 +112,7 @@ def check(name: str, run: Run) -> None:
     try:
         check_plan(run)
         check_engine(run.engine, run.sampling)
-        refuse_too_large(run.model, copies(run))
+        check_memory(run)
         if run.judge is not None:
             resolve(run.judge.path)
         if run.data.held_out != 0:
