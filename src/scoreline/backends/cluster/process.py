@@ -127,7 +127,7 @@ def cause(error: BaseException, logs: str) -> BaseException:
 
 def unborn(error: Any) -> ClusterError | None:
     """What to say of a process that could not start at all: another one in its place could not either."""
-    if not error.actor_init_failed:
+    if not getattr(error, "actor_init_failed", False):
         return None
     return ClusterError(
         "A process of the run could not start.",
