@@ -46,7 +46,8 @@ def test_of_what_came_only_the_newest_is_taken() -> None:
 
 
 def test_what_came_in_flight_is_not_loaded_twice(tmp_path: Path) -> None:
-    worker = Worker(make, TRANSFER, Setting("worker", torch.get_num_threads(), 0, str(tmp_path / "none")))
+    worker = Worker(make, TRANSFER, Setting("worker", "cpu", torch.get_num_threads(), 0, str(tmp_path / "none")))
+    worker.whereabouts()
     worker.load(0, sent(1.0))
     worker.offer(1, sent(1.1))
     answers, _ = worker.generate([Request((5, 6), (0, 0, 0, j)) for j in range(4)], Sampling(max_completion_length=6))
@@ -61,7 +62,8 @@ def test_what_came_in_flight_is_not_loaded_twice(tmp_path: Path) -> None:
 
 
 def test_another_thread_hands_weights_to_answers_in_flight(tmp_path: Path) -> None:
-    worker = Worker(make, TRANSFER, Setting("worker", torch.get_num_threads(), 0, str(tmp_path / "none")))
+    worker = Worker(make, TRANSFER, Setting("worker", "cpu", torch.get_num_threads(), 0, str(tmp_path / "none")))
+    worker.whereabouts()
     worker.load(0, sent(1.0))
     requests = [Request((5, 6, i), (0, 0, i, j)) for i in range(8) for j in range(8)]
     other = threading.Thread(target=lambda: [worker.offer(version, sent(1 + version / 50)) for version in range(1, 9)])

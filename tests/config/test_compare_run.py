@@ -126,9 +126,9 @@ def test_interrupted_and_resumed_is_never_interrupted(whole: Path, tmp_path: Pat
 
 def test_a_failing_arm_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rewards.py").write_text(STOPS, encoding="utf-8")
-    truth = "set = ['eval.reward=[\"arithmetic_answer\"]']\n"
+    truth = ("set = [", "set = ['eval.reward=[\"arithmetic_answer\"]', ")
     bad = f"set = ['reward=[\"{(tmp_path / 'rewards.py').as_posix()}:stop\"]', 'algorithm=naive']"
-    text = truth + STUDY.replace('set = ["algorithm=naive"]', bad).replace("seeds = [0, 1]", "seeds = [0]")
+    text = STUDY.replace(*truth, 1).replace('set = ["algorithm=naive"]', bad).replace("seeds = [0, 1]", "seeds = [0]")
     done = compare(read(study(tmp_path, tokens=40, text=text)))
     assert [ended.trial.name for ended in done.failed] == ["naive-0"]
     found = comparison_of(done.folder)

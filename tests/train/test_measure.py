@@ -29,6 +29,7 @@ def test_the_gap_between_sampler_and_learner_over_own_tokens() -> None:
         "sampling/importance_sampling_ratio/min": pytest.approx(0.25, abs=1e-6),
         "sampling/importance_sampling_ratio/mean": pytest.approx((2.25 + tokens - 2) / tokens, abs=1e-6),
         "sampling/importance_sampling_ratio/max": pytest.approx(2.0, abs=1e-6),
+        "rollout_train_kl": pytest.approx(math.log(2.0) / tokens, abs=1e-6),
     }
     assert sampler(replace(batch, logp=old), updates=1) == found, "in the only update pi_old is pi"
     assert sampler(replace(batch, logp=old), updates=2) == {}, "pi has moved on"

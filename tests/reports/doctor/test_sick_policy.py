@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from reports.doctor.patients import found, rewards, trained
 
-from scoreline.config import build
+from scoreline.config import hosts
 from scoreline.errors import DivergenceError
 from scoreline.reports.doctor import Finding, compare_seeds
 from scoreline.reports.history import read_history
@@ -140,7 +140,7 @@ def test_a_sampler_that_is_not_the_learner(tmp_path: Path, monkeypatch: pytest.M
     def stale(config: object, policy: Any, *rest: object) -> LocalEngine:
         return LocalEngine(policy.frozen())
 
-    monkeypatch.setattr(build, "make_engine", stale)
+    monkeypatch.setattr(hosts, "make_engine", stale)
     kl = "objective.kl=none" if told == "algorithm=naive" else "objective.kl.beta=0.01"
     sick = found(trained(tmp_path, told, kl, "train.learning_rate=1e-3", "train.steps=12"))["sampler-mismatch"]
     assert "do not reach the engine" in sick.cause
