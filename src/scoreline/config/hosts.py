@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import os
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-from scoreline.backends.cluster.connect import check_room, connected
-from scoreline.backends.cluster.gang import GangLearner
-from scoreline.backends.cluster.pool import HOUR, RolloutPool
-from scoreline.backends.cluster.process import Setting, places, spawn
-from scoreline.backends.cluster.scorers import ScorerPool, ScoringProcess
-from scoreline.backends.cluster.worker import Worker
-from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Probe
-from scoreline.backends.runtime import Ray
-from scoreline.backends.transfer import WholeTensors
 from scoreline.backends.vllm import VllmEngine
 from scoreline.config.engine import make_engine
-from scoreline.config.jury import load_jury
-from scoreline.config.room import share
-from scoreline.config.run import Run, completed
+from scoreline.config.run import Run
 from scoreline.environments.rewards import Scorer
-from scoreline.errors import ConfigError, GangLostError
 from scoreline.models.critic import make_critic
-from scoreline.models.footprint import refuse_too_large
 from scoreline.models.outline import Speaker
 from scoreline.models.policy import Policy, load_policy
 from scoreline.objectives.objective import Objective
 from scoreline.rollout.collect import Scores
-from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.engine import Engine
 from scoreline.rollout.units import InUnits
 from scoreline.train.learner import Learner, LocalLearner
 from scoreline.train.ranks import ALONE, Ranks
-from scoreline.types import Request
 
 Ids = tuple[int, ...]
 
@@ -61,36 +39,6 @@ class Host(Protocol):
     def close(self) -> None:
         """End processes, and give memory back."""
         ...
-
-
-@contextmanager
-def hosting(run: Run, folder: Path) -> Iterator[Callable[[], Host]]:
-    """What loads the run's models, as often as it must; a cluster that the run started ends with it."""
-    objective = completed(run)
-    if isinstance(run.runtime, Ray):
-        settings = run.runtime
-        check_scorers(run, settings)
-        folder.mkdir(parents=True, exist_ok=True)
-        with connected(settings) as ray:
-            yield lambda: OnCluster(run, objective, ray, settings, folder)
-    else:
-        yield lambda: Here(run, objective)
-
-
-class Losses:
-    """How often learners were lost. More often than `runtime.max_restarts` within an hour is too often."""
-
-    def __init__(self, runtime: object) -> None:
-        self.most = runtime.max_restarts if isinstance(runtime, Ray) else 0
-        self.times: list[float] = []
-
-    def count(self, error: GangLostError) -> None:
-        """Note one, and raise it where it is one too many."""
-        now = time.monotonic()
-        self.times = [*(t for t in self.times if now - t < HOUR), now]
-        if len(self.times) > self.most:
-            raise error
-        warnings.warn(f"all learners start again from the newest checkpoint: {error}", stacklevel=2)
 
 
 class Here:
@@ -116,111 +64,6 @@ class Here:
             self.engine.close()
 
 
-class OnCluster:
-    """Processes of a Ray cluster. `ray` is the module, connected; `folder` the run's."""
-
-    def __init__(self, run: Run, objective: Objective, ray: Any, settings: Ray, folder: Path) -> None:
-        self.run, self.ray, self.settings = rooted(run), ray, settings
-        self.gpus = gpus(ray, run.model.device)
-        check_room(ray, settings, self.gpus)
-        self.setting = Setting(
-            "", run.model.device, settings.threads or threads(settings), run.seed, str(folder.resolve())
-        )
-        self.transfer = WholeTensors()
-        learner = partial(make_rank, self.run, objective)
-        self.gang = GangLearner(ray, settings, learner, self.transfer, self.setting, self.gpus)
-        self.policy = self.gang.outline
-        self.pool: RolloutPool | None = None
-        self.scorers: ScorerPool | None = None
-        self.group: Any = None
-        self.desk: Any = None
-
-    def join(self, questions: Sequence[Ids]) -> tuple[GangLearner, RolloutPool]:
-        """The pool asks the gang for its weights."""
-        told, asked = self.settings, list(dict.fromkeys(questions))[:PROBE_PROMPTS]
-        self.group = places(self.ray, told.rollouts, "SPREAD", self.gpus, told.timeout)
-        self.make = partial(make_worker, self.run, asked)
-        unit = told.unit or (None if told.rollouts == 1 else math.ceil(self.run.train.prompts_per_step / told.rollouts))
-        probe = make_probe(self.run, self.gang, asked)
-        self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit)
-        self.pool.open()
-        self.gang.beside = self.pool
-        return self.gang, self.pool
-
-    def hire(self, number: int) -> Any:
-        """A new rollout worker."""
-        setting = replace(self.setting, name=f"rollout-{number}")
-        return spawn(
-            self.ray,
-            Worker,
-            (self.group, number),
-            gpus=self.gpus,
-            threads=setting.threads,
-            arguments=(self.make, self.transfer, setting),
-            news=self.settings.in_flight,
-        )
-
-    def scores(self, scorer: Scorer) -> Scores:
-        """As many processes as `runtime.scorers`, or this one."""
-        told = self.settings
-        if not told.scorers:
-            return scorer
-        self.desk = places(self.ray, told.scorers, "SPREAD", 0.0, told.timeout)
-        self.scorers = ScorerPool(
-            self.ray, self.recruit, told.scorers, timeout=told.timeout, retries=min(2, told.max_restarts)
-        )
-        return self.scorers
-
-    def recruit(self, number: int) -> Any:
-        """A new scorer."""
-        setting = replace(self.setting, name=f"scorer-{number}")
-        told = (partial(make_scores, self.run), setting)
-        return spawn(self.ray, ScoringProcess, (self.desk, number), gpus=0.0, threads=setting.threads, arguments=told)
-
-    def close(self) -> None:
-        """End all processes of the run; the cluster stays."""
-        if self.scorers is not None:
-            self.scorers.close()
-        if self.desk is not None:
-            self.ray.util.remove_placement_group(self.desk)
-        if self.pool is not None:
-            self.gang.beside = None
-            self.pool.close()
-        if self.group is not None:
-            self.ray.util.remove_placement_group(self.group)
-        self.gang.close()
-
-
-def make_rank(run: Run, objective: Objective, ranks: Ranks) -> LocalLearner:
-    """The learner of one rank, in its own process, if its share fits there."""
-    refuse_too_large(run.model, share(run), "a learner's share")
-    return make_learner(run, objective, load_policy(run.model), ranks)
-
-
-def make_worker(run: Run, questions: Sequence[Ids]) -> tuple[Policy, Engine]:
-    """The engine of a rollout worker, in its own process, and the policy whose weights it samples with."""
-    refuse_too_large(run.model, 1, "a rollout worker's copy")
-    policy = load_policy(run.model)
-    return policy, make_engine(run.engine, policy, run.sampling, questions)
-
-
-def make_scores(run: Run) -> Scorer:
-    """The training's reward functions and judges, in a process of their own."""
-    judges = load_jury(replace(run, model=replace(run.model, device="cpu")), None).functions()
-    return Scorer(run.reward, judges=judges, steps=run.step_reward, none=run.steps.none)
-
-
-def check_scorers(run: Run, settings: Ray) -> None:
-    """A judge that learns is one model, in one process."""
-    if settings.scorers and run.judge is not None:
-        raise ConfigError(
-            "The run's own judge lives in one process, and rewards ask it there.",
-            got=f"runtime.scorers={settings.scorers} with a table [judge]",
-            accepted="runtime.scorers=0 with [judge]; reward models that a reward names by folder or id",
-            todo="leave runtime.scorers out.",
-        )
-
-
 def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks = ALONE) -> LocalLearner:
     """The learner with the reference and the critic that the objective needs, and no others."""
     needs = objective.needs
@@ -239,41 +82,3 @@ def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks = 
         optimizer=run.train.optimizer,
         ranks=ranks,
     )
-
-
-def make_probe(run: Run, learner: Learner, questions: Sequence[Ids]) -> Probe:
-    """A few short answers, by which a worker shows that it has the learner's weights."""
-    requests = [Request(ids, (-2, i, j)) for i, ids in enumerate(questions) for j in range(PROBE_ANSWERS)]
-    budget = min(PROBE_TOKENS, run.sampling.max_completion_length)
-    sampling: Sampling = replace(run.sampling, max_completion_length=budget)
-    coarse = "bf16" if "bf16" in (run.model.precision, getattr(run.engine, "dtype", "")) else "fp32"
-    return Probe(requests, sampling, learner, *TOLERANCES[coarse])
-
-
-def rooted(run: Run) -> Run:
-    """Paths that mean the same in a process that was started in another folder."""
-    critic = run.critic if run.critic.path is None else replace(run.critic, path=absolute(run.critic.path))
-    return replace(run, model=replace(run.model, path=absolute(run.model.path)), critic=critic)
-
-
-def absolute(path: str) -> str:
-    """A folder by its whole path; an id as it is."""
-    folder = Path(path).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else path
-
-
-def threads(settings: Ray) -> int:
-    """Of each process: the cores divided by those that compute at one time."""
-    asynchronous = settings.max_staleness > 0
-    busy = settings.learners + settings.rollouts if asynchronous else max(settings.learners, settings.rollouts)
-    return max(1, len(os.sched_getaffinity(0)) // busy)
-
-
-def gpus(ray: Any, device: str) -> float:
-    """One for each process where the run may take one and the cluster has any."""
-    has = float(ray.cluster_resources().get("GPU", 0.0))
-    if device == "cpu" or (device == "auto" and not has):
-        return 0.0
-    if not has:
-        raise ConfigError("The cluster has no GPU.", got=f"model.device={device}", todo="set model.device=auto.")
-    return 1.0

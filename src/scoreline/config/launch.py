@@ -18,9 +18,10 @@ import torch
 from scoreline.backends.cluster.process import WORKERS
 from scoreline.backends.runtime import Ray
 from scoreline.config.build import Built, assemble, build, check_plan
+from scoreline.config.cluster import Losses, hosting
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
-from scoreline.config.hosts import Host, Losses, hosting
+from scoreline.config.hosts import Host
 from scoreline.config.room import check_memory
 from scoreline.config.run import Run, SftRun
 from scoreline.config.session import Session
