@@ -72,7 +72,7 @@ def on_island(script: str, timeout: float = 580.0, **variables: str) -> subproce
         return subprocess.run(
             [*UNSHARE, "bash", "-c", OUTSIDE + script],
             cwd=ROOT,
-            env=os.environ | told | variables,
+            env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | told | variables,
             capture_output=True,
             text=True,
             timeout=timeout,
