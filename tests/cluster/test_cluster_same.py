@@ -17,6 +17,12 @@ from tests.cluster.small_run import RECIPE, digest
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 SMALL = ("train.steps=10", "train.prompts_per_step=8", "eval.prompts=8", "checkpoint.every=5", "eval.before=false")
+SUMMED = 1e-5
+"""GRPO's loss is a mean of terms of size 1 (advantages have a std of 1) that nearly cancel: 1e-5 of what is summed.
+
+One update from one state is compared relative to the loss itself, in tests/ranks. Here ten updates have passed, and
+AdamW has made whole steps out of gradients that are all rounding.
+"""
 ON_RAY = ("runtime.type=ray", "runtime.threads=1")
 
 
@@ -54,19 +60,20 @@ def test_two_ranks_optimise_what_one_does(tmp_path: Path) -> None:
     one = run(tmp_path, "one", *ON_RAY, "runtime.learners=1")
     two = run(tmp_path, "two", *ON_RAY, "runtime.learners=2")
     for first, second in zip(losses(one), losses(two), strict=True):
-        assert second == pytest.approx(first, rel=1e-5, abs=1e-7)
+        assert abs(second - first) < SUMMED
     a, b = (AutoModelForCausalLM.from_pretrained(f / "checkpoints/step-000010/hf") for f in (one, two))
     for mine, other in zip(a.parameters(), b.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
 
 
 def test_a_run_goes_on_with_another_number_of_learners(tmp_path: Path) -> None:
-    whole = run(tmp_path, "whole", *ON_RAY, "runtime.learners=2")
-    half = ("train.steps=10", "runtime.learners=2", "name=half")
-    first = load(Run, [RECIPE], [*SMALL, *ON_RAY, *half, f"folder={tmp_path}", "train.max_tokens=3000"])
-    train(first)
+    even = ("train.schedule=constant", "train.warmup_updates=0")
+    whole = run(tmp_path, "whole", *even, *ON_RAY, "runtime.learners=2")
+    half = [*SMALL, *even, f"folder={tmp_path}", "name=half"]
+    train(load(Run, [RECIPE], [*half, *ON_RAY, "runtime.learners=2", "train.max_tokens=3000"]))
     begun = len(losses(tmp_path / "half"))
     assert 0 < begun < 10
-    train(load(Run, [RECIPE], [*SMALL, "name=half", f"folder={tmp_path}"]), resume=True)  # in one process
-    for first_loss, second in zip(losses(whole), losses(tmp_path / "half"), strict=True):
-        assert second == pytest.approx(first_loss, rel=1e-4, abs=1e-6)
+    train(load(Run, [RECIPE], half), resume=True)  # in one process
+    assert losses(tmp_path / "half")[:begun] == losses(whole)[:begun]
+    for first, second in zip(losses(whole), losses(tmp_path / "half"), strict=True):
+        assert abs(second - first) < SUMMED
