@@ -101,7 +101,7 @@ def test_twenty_random_kills(tmp_path: Path) -> None:
 
 def test_too_many_deaths_stop_the_run(tmp_path: Path) -> None:
     killer = Killer(lambda: GENERATING, 3, lambda: 0.2)
-    with killing(killer), pytest.raises(ClusterError, match="Too many rollout workers") as stopped:
+    with killing(killer), pytest.raises(ClusterError, match="Too many processes") as stopped:
         train(small(tmp_path, "run", "runtime.max_restarts=1", "train.steps=100"))
     assert "2 within an hour" in str(stopped.value)
     assert "workers/" in str(stopped.value)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scoreline.backends.cluster.budget import Budget
 from scoreline.backends.cluster.connect import check_room, connected
 from scoreline.backends.cluster.gang import GangLearner
-from scoreline.backends.cluster.pool import HOUR, RolloutPool
+from scoreline.backends.cluster.pool import RolloutPool
 from scoreline.backends.cluster.process import Setting, places, spawn
 from scoreline.backends.cluster.scorers import ScorerPool, ScoringProcess
 from scoreline.backends.cluster.worker import Worker
@@ -28,7 +27,7 @@ from scoreline.config.jury import load_jury
 from scoreline.config.room import share
 from scoreline.config.run import Run, completed
 from scoreline.environments.rewards import Scorer
-from scoreline.errors import ConfigError, GangLostError
+from scoreline.errors import ConfigError
 from scoreline.models.footprint import refuse_too_large
 from scoreline.models.policy import Policy, load_policy
 from scoreline.objectives.objective import Objective
@@ -40,7 +39,7 @@ from scoreline.types import Request
 
 
 @contextmanager
-def hosting(run: Run, folder: Path) -> Iterator[Callable[[], Host]]:
+def hosting(run: Run, folder: Path, budget: Budget) -> Iterator[Callable[[], Host]]:
     """What loads the run's models, as often as it must; a cluster that the run started ends with it."""
     objective = completed(run)
     if isinstance(run.runtime, Ray):
@@ -48,32 +47,16 @@ def hosting(run: Run, folder: Path) -> Iterator[Callable[[], Host]]:
         check_scorers(run, settings)
         folder.mkdir(parents=True, exist_ok=True)
         with connected(settings) as ray:
-            yield lambda: OnCluster(run, objective, ray, settings, folder)
+            yield lambda: OnCluster(run, objective, ray, settings, folder, budget)
     else:
         yield lambda: Here(run, objective)
-
-
-class Losses:
-    """How often learners were lost. More often than `runtime.max_restarts` within an hour is too often."""
-
-    def __init__(self, runtime: object) -> None:
-        self.most = runtime.max_restarts if isinstance(runtime, Ray) else 0
-        self.times: list[float] = []
-
-    def count(self, error: GangLostError) -> None:
-        """Note one, and raise it where it is one too many."""
-        now = time.monotonic()
-        self.times = [*(t for t in self.times if now - t < HOUR), now]
-        if len(self.times) > self.most:
-            raise error
-        warnings.warn(f"all learners start again from the newest checkpoint: {error}", stacklevel=2)
 
 
 class OnCluster:
     """Processes of a Ray cluster. `ray` is the module, connected; `folder` the run's."""
 
-    def __init__(self, run: Run, objective: Objective, ray: Any, settings: Ray, folder: Path) -> None:
-        self.run, self.ray, self.settings = rooted(run), ray, settings
+    def __init__(self, run: Run, objective: Objective, ray: Any, settings: Ray, folder: Path, budget: Budget) -> None:
+        self.run, self.ray, self.settings, self.budget = rooted(run), ray, settings, budget
         self.gpus = gpus(ray, run.model.device)
         check_room(ray, settings, self.gpus)
         self.setting = Setting(
@@ -95,7 +78,7 @@ class OnCluster:
         self.make = partial(make_worker, self.run, asked)
         unit = told.unit or (None if told.rollouts == 1 else math.ceil(self.run.train.prompts_per_step / told.rollouts))
         probe = make_probe(self.run, self.gang, asked)
-        self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit)
+        self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit, self.budget)
         self.pool.open()
         self.gang.beside = self.pool
         return self.gang, self.pool
@@ -119,9 +102,7 @@ class OnCluster:
         if not told.scorers:
             return scorer
         self.desk = places(self.ray, told.scorers, "SPREAD", 0.0, told.timeout)
-        self.scorers = ScorerPool(
-            self.ray, self.recruit, told.scorers, timeout=told.timeout, retries=min(2, told.max_restarts)
-        )
+        self.scorers = ScorerPool(self.ray, self.recruit, told.scorers, told.timeout, self.budget)
         return self.scorers
 
     def recruit(self, number: int) -> Any:

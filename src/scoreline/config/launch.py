@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,10 +16,11 @@ from typing import Any
 
 import torch
 
+from scoreline.backends.cluster.budget import Budget
 from scoreline.backends.cluster.process import WORKERS
 from scoreline.backends.runtime import Ray
 from scoreline.config.build import Built, assemble, build, check_plan
-from scoreline.config.cluster import Losses, hosting
+from scoreline.config.cluster import hosting
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
 from scoreline.config.hosts import Host
@@ -57,14 +59,15 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     check_plan(run)
     check_engine(run.engine, run.sampling)
     check_memory(run)
-    with hosting(run, folder) as host:
-        lost = Losses(run.runtime)
+    budget = Budget(run.runtime.max_restarts if isinstance(run.runtime, Ray) else 0)
+    with hosting(run, folder, budget) as host:
         while True:
             try:
                 attempt(run, folder, host, resume=resume)
                 return folder
             except GangLostError as error:
-                lost.count(error)
+                budget.spend(str(error))
+                warnings.warn(f"all learners start again from the newest checkpoint: {error}", stacklevel=2)
                 resume = True
 
 

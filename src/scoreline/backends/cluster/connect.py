@@ -30,7 +30,6 @@ def connected(settings: Ray) -> Iterator[Any]:
     check_installed()
     ray = start(settings) if settings.address is None else join(settings.address)
     try:
-        check_room(ray, settings)
         yield ray
     finally:
         ray.shutdown()

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
 from scoreline.backends.cluster.backlog import Backlog, Unit
-from scoreline.backends.cluster.process import NEWS, cause, check_versions, see, unborn, versions
+from scoreline.backends.cluster.budget import Budget
+from scoreline.backends.cluster.process import NEWS, cause, check_versions, unborn, versions
 from scoreline.backends.parity import Probe
 from scoreline.backends.runtime import Ray
-from scoreline.errors import ClusterError
 from scoreline.rollout.collect import TRAIN
 from scoreline.rollout.engine import Sampling
 from scoreline.types import Completion, Metrics, Request
 
-HOUR = 3600.0
 BEGINNING = 600.0
 """Seconds that a process may take to load its model."""
 PULSE = 1.0
@@ -69,7 +68,7 @@ class RolloutPool:
     """The `Engine` of a cluster. `expect` begins requests that a later `generate` will ask for; while the learners
     learn, whoever waits for them hands every finished job to `finished`, so that no worker waits.
 
-    Raises `ClusterError` when more than `runtime.max_restarts` workers had to be replaced within an hour.
+    Raises `ClusterError` when the budget of replaced processes is spent.
     """
 
     def __init__(
@@ -80,12 +79,12 @@ class RolloutPool:
         publish: Callable[[], Any],
         probe: Probe,
         questions: int | None,
+        budget: Budget,
     ) -> None:
         self.ray, self.settings, self.hire, self.publish, self.probe = ray, settings, hire, publish, probe
-        self.backlog = Backlog(questions)
+        self.backlog, self.budget = Backlog(questions), budget
         self.weights = Weights(0, publish())
         self.jobs: dict[Any, Job] = {}
-        self.deaths: deque[float] = deque()
         self.counts: dict[str, float] = defaultdict(float)
         self.trained: list[Completion] = []
         self.since = time.monotonic()
@@ -234,12 +233,8 @@ class RolloutPool:
 
     def _replace(self, job: Job, why: str) -> None:
         """Another process in the place of one that is gone; its unit is the next that anybody gets."""
-        now, number = time.monotonic(), job.member.number
-        self.deaths.append(now)
-        while now - self.deaths[0] > HOUR:
-            self.deaths.popleft()
-        if len(self.deaths) > self.settings.max_restarts:
-            raise spent(len(self.deaths), why)
+        number = job.member.number
+        self.budget.spend(f"rollout worker {number}: {why}")
         warnings.warn(f"rollout worker {number} is replaced: {why}", stacklevel=2)
         if job.unit is not None:
             self.backlog.again(job.unit)
@@ -247,14 +242,3 @@ class RolloutPool:
         self.counts["rollouts/requeued"] += 0 if job.unit is None else len(job.unit.requests)
         self.ray.kill(job.member.process, no_restart=True)
         self.members[number] = Member(number, self.hire(number))
-
-
-def spent(deaths: int, why: str) -> ClusterError:
-    """Workers die faster than a run can use."""
-    return ClusterError(
-        "Too many rollout workers had to be replaced.",
-        got=f"{deaths} within an hour; the last one: {why}",
-        accepted="at most runtime.max_restarts",
-        todo=see("rollout-*", "and lower engine.rows or runtime.rollouts where they ran out of memory")
-        + " --resume goes on from the last checkpoint.",
-    )

@@ -22,7 +22,7 @@ from scoreline.errors import ClusterError, ScorelineError
 WORKERS = "workers"
 """The folder, in that of a run, with what its processes print."""
 PACKAGES = ("scoreline", "torch", "transformers", "safetensors", "numpy")
-PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "SCORELINE_CACHE", "PYTHONPATH")
+PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "PYTHONPATH")
 """Of this process's environment, what every process of the run is given; nothing else of it travels."""
 
 

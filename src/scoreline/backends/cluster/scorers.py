@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from scoreline.backends.cluster.process import Setting, cause, see, telling
-from scoreline.errors import ClusterError
+from scoreline.backends.cluster.budget import Budget
+from scoreline.backends.cluster.process import Setting, cause, telling
 from scoreline.rollout.collect import Scores
 from scoreline.types import Prompt, Reward
 
@@ -32,11 +32,11 @@ class ScorerPool:
     """`Scores` of several processes: the answers to one question are always scored together, in one of them.
 
     A reward function that raises ends the run, as it does in one process. A process that dies, or says nothing for
-    `timeout` seconds, is replaced and its answers are scored again, `retries` times in one step at most.
+    `timeout` seconds, is replaced and its answers are scored again, as often as the budget allows.
     """
 
-    def __init__(self, ray: Any, hire: Callable[[int], Any], count: int, *, timeout: float, retries: int) -> None:
-        self.ray, self.hire, self.timeout, self.retries = ray, hire, timeout, retries
+    def __init__(self, ray: Any, hire: Callable[[int], Any], count: int, timeout: float, budget: Budget) -> None:
+        self.ray, self.hire, self.timeout, self.budget = ray, hire, timeout, budget
         self.processes = [hire(number) for number in range(count)]
 
     def score(
@@ -65,7 +65,7 @@ class ScorerPool:
         return self.processes[number].score.remote(*rows)
 
     def _answer(self, number: int, ref: Any, rows: tuple[Any, ...]) -> list[Reward]:
-        for _ in range(self.retries + 1):
+        while True:
             try:
                 rewards: list[Reward] = self.ray.get(ref, timeout=self.timeout)
                 return rewards
@@ -73,15 +73,11 @@ class ScorerPool:
                 raise cause(error, f"scorer-{number}") from None
             except self.ray.exceptions.RayError as error:  # it died, or took too long
                 why = str(error).splitlines()[0]
+            self.budget.spend(f"scorer {number}: {why}")
             warnings.warn(f"scorer {number} is replaced: {why}", stacklevel=2)
             self.ray.kill(self.processes[number], no_restart=True)
             self.processes[number] = self.hire(number)
             ref = self._ask(number, rows)
-        raise ClusterError(
-            "A scorer dies, or hangs, again and again.",
-            got=f"scorer {number}, {self.retries + 1} times in one step: {why}",
-            todo=see(f"scorer-{number}", "and raise runtime.timeout for a slow reward"),
-        )
 
 
 def shares(prompts: Sequence[Prompt], count: int) -> list[list[int]]:
