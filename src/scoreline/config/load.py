@@ -101,7 +101,23 @@ def _part(kinds: Sequence[type], value: Any, layers: Sequence[Said], at: str) ->
         tables.append(said)
     if kind is None:
         raise _wrong(f"{at}.{TYPE} is missing.", layers[-1], at, " or ".join(sorted(k.__name__ for k in kinds)))
+    _check_kind(kind, kinds, tables, at)
     return _build(kind, value, tables, at)
+
+
+def _check_kind(kind: type, kinds: Sequence[type], tables: Sequence[Said], at: str) -> None:
+    """Refuse a key that this part has not and another one of its kinds has: it is the `type` that is missing."""
+    own = {field.name for field in fields(kind)} | {TYPE}
+    for said, key in ((one, key) for one in tables for key in one.value if key not in own):
+        others = [other.__name__ for other in kinds if key in (field.name for field in fields(other))]
+        if others:
+            address = _join(at, key)
+            raise ConfigError(
+                f"{address} is not for {kind.__name__}.",
+                got=said.inside(key).at(address),
+                accepted=f"{_join(at, TYPE)} = {' or '.join(others)}, which has it",
+                todo=f"set {_join(at, TYPE)}={others[0]} too, or leave {address} out.",
+            )
 
 
 def _build(kind: type, value: Any, tables: Sequence[Said], at: str) -> Any:
