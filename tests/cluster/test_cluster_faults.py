@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import psutil
 import pytest
 
 from scoreline.config.launch import train
-from scoreline.errors import ClusterError
+from scoreline.config.session import Session
+from scoreline.errors import CheckpointError, ClusterError
 from tests.cluster.killing import GENERATING, RANK, UPDATING, WORKER, Killer, killing, processes
 from tests.cluster.small_run import RECIPE, left, small, told
 
@@ -97,6 +99,25 @@ def test_twenty_random_kills(tmp_path: Path) -> None:
     assert len(killer.killed) == 20
     assert left(run) == whole
     assert [step for step, *_ in whole["course"]] == list(range(1, 61)), "nothing lost, nothing twice"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the files of another process as Linux does")
+def test_a_learner_whose_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first checkpoint one of two learners can write no file above 100 kB."""
+    between = Session.between
+
+    def full(self: Session, step: int, told: list[int]) -> None:
+        between(self, step, told)
+        if step == 3:
+            resource.prlimit(processes(RANK)[0], resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    monkeypatch.setattr(Session, "between", full)
+    run = small(tmp_path, "run", "runtime.learners=2", "runtime.rollouts=1")
+    with pytest.raises(CheckpointError, match=r"could not be written[\s\S]*File too large[\s\S]*--resume"):
+        train(run)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000003"]
+    monkeypatch.undo()
+    assert left(train(run, resume=True))["step"] == "step-000009"
 
 
 def test_too_many_deaths_stop_the_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from scoreline.config.launch import train
 from scoreline.config.load import load
 from scoreline.config.run import Run
-from tests.cluster.small_run import RECIPE, digest
+from tests.cluster.small_run import RECIPE, checkpointed, digest
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -64,6 +64,18 @@ def test_two_ranks_optimise_what_one_does(tmp_path: Path) -> None:
     a, b = (AutoModelForCausalLM.from_pretrained(f / "checkpoints/step-000010/hf") for f in (one, two))
     for mine, other in zip(a.parameters(), b.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+def test_exact_sums_make_two_ranks_one(tmp_path: Path, algorithm: str) -> None:
+    """Every loss, and every bit of weights, reference, critic and moments after ten steps."""
+    exact = ("train.gradient_sums=fp64", "train.micro_batch_size=8", f"algorithm={algorithm}")
+    one = run(tmp_path, "one", *exact)
+    two = run(tmp_path, "two", *exact, *ON_RAY, "runtime.learners=2")
+    assert losses(two) == pytest.approx(losses(one), rel=1e-9)
+    mine, other = (checkpointed(folder, 10) for folder in (one, two))
+    assert mine.keys() == other.keys()
+    assert [name for name, tensor in mine.items() if not torch.equal(tensor, other[name])] == []
 
 
 def test_a_run_goes_on_with_another_number_of_learners(tmp_path: Path) -> None:

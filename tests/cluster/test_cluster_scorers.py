@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scoreline.backends.cluster.beside import first
+from scoreline.backends.cluster.connect import connected
 from scoreline.backends.cluster.scorers import shares
+from scoreline.backends.runtime import Ray
 from scoreline.config.launch import train
 from scoreline.errors import ConfigError, RewardError
 from scoreline.types import Prompt
@@ -49,6 +54,31 @@ def test_scorers_change_no_reward_and_may_die(tmp_path: Path) -> None:
         run = train(small(tmp_path, "there", reward, none, "train.steps=4", "runtime.scorers=2"))
     assert killer.killed
     assert left(run) == whole
+
+
+class Chain:
+    """Short calls one after the other, each begun when the last one is handed over."""
+
+    def __init__(self, ray: Any) -> None:
+        self.work = ray.remote(num_cpus=1)(lambda seconds: time.sleep(seconds))
+        self.ref, self.ended = self.work.remote(0.05), 0
+
+    def pending(self) -> list[Any]:
+        return [self.ref]
+
+    def finished(self, ref: Any) -> None:
+        assert ref == self.ref
+        self.ref, self.ended = self.work.remote(0.05), self.ended + 1
+
+
+@pytest.mark.ray
+def test_others_are_served_while_one_is_waited_for(cluster: str) -> None:
+    with connected(Ray(address=cluster)) as ray:
+        chain = Chain(ray)
+        waited = chain.work.remote(2.0)
+        assert first(ray, [waited], chain, time.monotonic() + 60.0) == waited
+        assert chain.ended >= 2
+        assert first(ray, [chain.work.remote(5.0)], None, time.monotonic() + 0.1) is None
 
 
 @pytest.mark.ray

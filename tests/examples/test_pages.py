@@ -36,7 +36,9 @@ COMMANDS = sorted(
     {
         command.strip()
         for page in PAGES
-        for command in re.findall(r"(?:^|`)(scoreline [\w-]+ recipes/[^`#\n]+)", page.read_text("utf-8"), re.M)
+        for command in re.findall(
+            r"(?:^|`)(scoreline [\w-]+ recipes/[^`#\n]+)", page.read_text("utf-8").replace("\\\n", " "), re.M
+        )
     }
 )
 SCHEMAS = {"sft": SftRun, "label": LabelRun, "reward-model": JudgeRun}

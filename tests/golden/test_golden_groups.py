@@ -41,6 +41,40 @@ def test_group_norm(signal, std, eps, expected):
     near(out.rewards[:, 0], expected)
 
 
+@pytest.mark.parametrize("size", [1e30, 1.0, 1e-30, 2.0**-120])
+@pytest.mark.parametrize(("std", "expected"), [("sample", 1.5), ("population", 1.732051)])
+def test_the_size_of_rewards_does_not_matter(signal, size, std, expected):
+    # 0.75 / 0.5 and 0.75 / 0.433013 whatever the unit, though 1e30^2 and 1e-30^2 are no numbers of fp32.
+    out = GroupNorm(std, eps=0.0)(signal([[size], [0.0], [0.0], [0.0]])).rewards[:, 0]
+    near(out, [expected, *[-expected / 3] * 3])
+
+
+def test_epsilon_is_there_for_small_rewards(signal):
+    # 0.75e-30 / (0.5e-30 + 1e-6), and 0.75e30 / (0.5e30 + 1e-6).
+    small, large = (GroupNorm()(signal([[size], [0.0], [0.0], [0.0]])).rewards[:, 0] for size in (1e-30, 1e30))
+    near(small / 1e-24, [0.75, -0.25, -0.25, -0.25])
+    near(large, [1.5, -0.5, -0.5, -0.5])
+
+
+def test_groups_of_all_sizes_stand_side_by_side(signal):
+    s = signal([[1e30], [1.0], [0.0], [0.0], [-1e30], [1e-30]], group=[0, 1, 0, 1, 2, 2])
+    half = 0.5**0.5
+    near(GroupNorm(eps=0.0)(s).rewards[:, 0], [half, half, -half, -half, -half, half])
+    near(
+        LeaveOneOut()(s).rewards[:, 0] / torch.tensor([1e30, 1.0, 1e30, 1.0, 1e30, 1e30]),
+        [1.0, 1.0, -1.0, -1.0, -1.0, 1.0],
+    )
+
+
+def test_ordinary_rewards_have_the_std_that_they_had(signal):
+    """Bit for bit: what is divided by a power of two is rounded where it was."""
+    draws = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 300.0])
+    s = signal(draws.tolist(), group=[row // 8 for row in range(64)])
+    where = (s.rewarded, s.group)
+    squares = group_sum((s.rewards - group_mean(s.rewards, *where)) ** 2, s.group)
+    assert torch.equal(group_std(s.rewards, *where, ddof=1), (squares / 23).sqrt())
+
+
 @pytest.mark.parametrize("credit", [GroupNorm("sample"), GroupNorm("population"), GroupNorm("none"), LeaveOneOut()])
 @pytest.mark.parametrize("reward", [0.1, 1 / 3, 0.0, -7.3])
 def test_a_constant_group_gets_exactly_zero(signal, credit, reward):

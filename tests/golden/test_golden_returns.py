@@ -103,6 +103,17 @@ def test_whiten(signal):
     near(Whiten(eps=2.0)(s).rewards, [[-0.5, 0.5, 0.0]])  # epsilon inside the root: 1 / sqrt(2 + 2)
 
 
+@pytest.mark.parametrize("size", [1e30, 3e19, 1e4])
+def test_whiten_advantages_of_any_size(signal, size):
+    # 1 and 3 times as much: mean 2, sample variance 2, though 1e30^2 is no number of fp32.
+    near(Whiten()(signal([[size, 3 * size]])).rewards, [[-0.707107, 0.707107]])
+
+
+def test_whiten_small_advantages_by_epsilon(signal):
+    # Their variance is nothing beside epsilon: -+1e-30 / sqrt(1e-8).
+    near(Whiten()(signal([[1e-30, 3e-30]])).rewards / 1e-26, [[-1.0, 1.0]])
+
+
 def test_whiten_leaves_out_answers_without_a_score(signal):
     # The second row was not scored: GAE says 0 - V of it, and that must not move the mean of the others.
     s = signal([[1.0, 3.0], [0.0, 0.0]], rewarded=[[1, 1], [0, 0]], values=[[0.0, 0.0], [50.0, 60.0]])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -22,7 +23,7 @@ from scoreline.objectives.objective import Objective
 from scoreline.objectives.zoo import ZOO, grpo, ppo
 from scoreline.train.collate import collate
 from scoreline.train.learner import LocalLearner, Update
-from scoreline.train.ranks import Ranks
+from scoreline.train.ranks import Ranks, SumPrecision
 from scoreline.types import Batch, Metrics
 from tests import parts
 
@@ -45,6 +46,7 @@ class Scene:
     mix: float | None = None
     """How far the reference follows after the first update."""
     lora: Lora | None = None
+    sums: SumPrecision = "fp32"
 
 
 def recomputed() -> Policy:
@@ -87,8 +89,11 @@ SCENES: dict[str, Scene] = {
     "entangled": Scene(ZOO["ppo_clip"], make=entangled, told=(Update(),) * 2),
     "mixture": Scene(ZOO["naive"], make=mixture, questions=2, answers=2),
     "bf16": Scene(ppo, make=lowered, micro=5, rate=1e-5),
+    "exact": Scene(grpo, micro=2, mix=0.5, sums="fp64"),
+    "exact, shared": Scene(ZOO["actor_critic"], kind="shared", told=HELD, micro=2, sums="fp64"),
+    "exact, bf16": Scene(ppo, make=lowered, micro=2, sums="fp64"),
 }
-MORE = ("ppo", "actor_critic", "five rows one by one", "one row")
+MORE = ("ppo", "actor_critic", "five rows one by one", "one row", "exact", "exact, shared")
 """Scenes that three ranks play too."""
 SAVED = ("ppo", "grpo", "mixture")
 """Scenes with a checkpoint half-way."""
@@ -96,16 +101,17 @@ SAVED = ("ppo", "grpo", "mixture")
 
 def learner(scene: Scene, ranks: Ranks, base: Path | None = None, **more: Any) -> LocalLearner:
     torch.manual_seed(0)
-    adapted = scene.lora is not None
-    policy = load_policy(Model(path=str(base), device="cpu", lora=scene.lora)) if adapted else scene.make()
-    kind: Any = scene.kind
-    critic = make_critic(CriticConfig(kind=kind), policy, lora=scene.lora) if scene.objective.value else None
+    adapted, kind = scene.lora is not None, cast(Any, scene.kind)
+    with nullcontext() if adapted else ranks.making():
+        policy = load_policy(Model(path=str(base), device="cpu", lora=scene.lora)) if adapted else scene.make()
+        critic = make_critic(CriticConfig(kind=kind), policy, lora=scene.lora) if scene.objective.value else None
+        reference = policy.frozen() if scene.objective.kl else None
     settings = {
         "learning_rate": scene.rate,
         "critic_learning_rate": 10 * scene.rate,
         "micro_batch_size": scene.micro,
+        "gradient_sums": scene.sums,
     } | more
-    reference = policy.frozen() if scene.objective.kl else None
     return LocalLearner(policy, scene.objective, reference=reference, critic=critic, ranks=ranks, **settings)
 
 
@@ -154,8 +160,9 @@ def play(made: LocalLearner, scene: Scene, told: Sequence[Update], first: int = 
 
 
 def weights(made: LocalLearner) -> dict[str, Tensor]:
-    """All that learns, whole."""
+    """All that learns, whole, and what a sampler takes of it."""
     found = {f"policy.{name}": tensor.clone() for name, tensor in made.whole_weights()}
+    found |= {f"merged.{name}": tensor.clone() for name, tensor in made.merged_weights(torch.float32)}
     others = {"critic": made.critic.weights() if made.critic else {}}
     others["reference"] = made.reference.weights() if made.reference else {}
     for kind, named in others.items():
@@ -220,14 +227,14 @@ def poisoned(ranks: Ranks) -> list[float]:
     return [*skipped, float(moved), float(went_on)]
 
 
-def adapted(ranks: Ranks, folder: Path) -> list[Metrics]:
+def adapted(ranks: Ranks, folder: Path, name: str = "adapted", **told: Any) -> list[Metrics]:
     """PPO under adapters, which stay whole on every rank; saved and taken back on the way."""
-    scene = replace(SCENES["ppo"], lora=Lora(rank=4, alpha=8))
+    scene = replace(SCENES["ppo"], lora=Lora(rank=4, alpha=8), **told)
     made = learner(scene, ranks, folder / "base", learning_rate=1e-2)
     facts = play(made, scene, scene.told[:2])
-    made.save(folder / f"adapted of {ranks.world}")
+    made.save(folder / f"{name} of {ranks.world}")
     again = learner(scene, ranks, folder / "base", learning_rate=1e-2)
-    again.restore(folder / f"adapted of {ranks.world}")
+    again.restore(folder / f"{name} of {ranks.world}")
     facts += play(again, scene, scene.told[2:], 2)
-    keep(again, folder / f"adapted-{ranks.world}.safetensors")
+    keep(again, folder / f"{name}-{ranks.world}.safetensors")
     return facts

@@ -16,8 +16,11 @@ import torch
 
 from scoreline.backends.fsdp import Fsdp, join
 from scoreline.errors import MemoryLimitError, ModelError
+from scoreline.models.adapters import Lora
+from scoreline.models.policy import Model, load_policy
 from scoreline.objectives.zoo import naive
 from tests import parts
+from tests.ranks import loading
 from tests.ranks.learning import MORE, SAVED, SCENES, Scene, adapted, learner, play, poisoned, resumed, saved, trained
 
 
@@ -54,10 +57,41 @@ def everything(ranks: Fsdp, folder: Path) -> dict[str, Any]:
             said[f"{name} of {of}"] = resumed(name, ranks, folder, of)
     said["poisoned"] = poisoned(ranks)
     said["adapted"] = adapted(ranks, folder)
-    said["strangers"] = refused(ranks, seed=ranks.rank)
+    said["adapted exact"] = adapted(ranks, folder, "adapted exact", micro=2, sums="fp64")
+    said["strangers"] = adapted_strangers(ranks, folder)
     said["8 bits"] = refused(ranks, optimizer="adamw_8bit")
     said["listening"] = listening() if sys.platform == "linux" else []
     return said
+
+
+def adapted_strangers(ranks: Fsdp, folder: Path) -> str:
+    """Under adapters every rank reads for itself; rank 1 has read another model."""
+    torch.manual_seed(0)
+    policy = load_policy(Model(path=str(folder / "base"), device="cpu", lora=Lora(rank=2)))
+    with torch.no_grad():
+        next(iter(policy.weights().values())).add_(ranks.rank)
+    try:
+        ranks.shard([policy.model])
+    except ModelError as error:
+        return str(error)
+    return "nothing"
+
+
+def loads(ranks: Fsdp, folder: Path) -> dict[str, Any]:
+    """Models from folders, by rank 0 alone; and what all say where one fails."""
+    said: dict[str, Any] = {"growth": loading.growth(ranks, folder)} if sys.platform == "linux" else {}
+    said |= {name: loading.loaded(name, ranks, folder) for name in loading.SCENES}
+    for failing, folders in loading.FAILING.items():
+        said[failing] = loading.said(ranks, folder, folders)
+    for name in loading.OTHERWISE:
+        said[f"otherwise {name}"] = loading.said_otherwise(ranks, folder, name)
+    said["by chance"], said["strangers"] = loading.unforeseen(ranks), loading.strangers(ranks)
+    return said
+
+
+def loads_again(ranks: Fsdp, folder: Path) -> dict[str, Any]:
+    """The same by more ranks."""
+    return {name: loading.loaded(name, ranks, folder) for name in loading.SCENES}
 
 
 def more(ranks: Fsdp, folder: Path) -> dict[str, Any]:
@@ -85,12 +119,14 @@ def short(ranks: Fsdp) -> str:
     return "nothing"
 
 
+VERBS = {"everything": everything, "more": more, "loads": loads, "loads_again": loads_again}
+
 if __name__ == "__main__":
     what, place = sys.argv[1], Path(sys.argv[5])
     rank, world, port = map(int, sys.argv[2:5])
     torch.set_num_threads(1)
     gang = join(rank, world, f"127.0.0.1:{port}", torch.device("cpu"), timeout=120.0)
-    result = {"everything": everything, "more": more}[what](gang, place)
+    result = VERBS[what](gang, place)
     (place / f"{what}-{world}-{rank}.json").write_text(json.dumps(result))
     if what == "more":
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,13 @@ from scoreline.backends.fsdp import join
 from scoreline.errors import CheckpointError, EngineError
 from scoreline.train.ranks import ALONE
 from tests import parts
+from tests.ranks.gangs import gang
 from tests.ranks.learning import MORE, SAVED, SCENES, adapted, kept, learner, poisoned, resumed, saved, trained
 
 pytestmark = pytest.mark.timeout(900)
-ROOT = Path(__file__).parents[2]
 EXACT = {"loss": 1e-5, "grad_norm": 1e-5}
 ROUNDED = {"loss": 5e-4, "grad_norm": 1e-2}
 """bf16: as far as two cuts into micro-batches differ on one rank."""
-
-
-def gang(what: str, world: int, folder: Path) -> list[dict[str, Any]]:
-    """What each rank of a gang found; the last line of those that failed."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    child = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    told = [sys.executable, str(ROOT / "tests/ranks/member.py"), what]
-    commands = [[*told, *map(str, (rank, world, port, folder))] for rank in range(world)]
-    started = [subprocess.Popen(c, env=child, stderr=subprocess.PIPE, text=True) for c in commands]
-    said = [process.communicate(timeout=600)[1] for process in started]
-    files = [folder / f"{what}-{world}-{rank}.json" for rank in range(world)]
-    assert all(file.is_file() for file in files), "\n".join(text[-3000:] for text in said)
-    return [json.loads(file.read_text()) for file in files]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +43,7 @@ def found(place: Path) -> dict[int, dict[str, Any]]:
         alone[f"{name} saved"] = saved(name, ALONE, place)
         alone[f"{name} of 1"] = resumed(name, ALONE, place, 1)
     alone["poisoned"], alone["adapted"] = poisoned(ALONE), adapted(ALONE, place)
+    alone["adapted exact"] = adapted(ALONE, place, "adapted exact", micro=2, sums="fp64")
     two = gang("everything", 2, place)[0]
     three = gang("more", 3, place)[0]
     for name in SAVED:
@@ -84,6 +69,21 @@ def test_ranks_optimise_what_one_does(found: dict[int, dict[str, Any]], place: P
     assert ends[0].keys() == ends[1].keys()
     for key, tensor in ends[0].items():
         assert torch.allclose(tensor, ends[1][key], atol=2e-5 if exact else 1e-4), key
+
+
+@pytest.mark.parametrize(
+    ("world", "name"),
+    [(world, name) for world in (2, 3) for name in ("exact", "exact, shared")]
+    + [(2, "exact, bf16"), (2, "adapted exact")],
+)
+def test_exact_sums_are_bit_by_bit_those_of_one_rank(
+    found: dict[int, dict[str, Any]], place: Path, world: int, name: str
+) -> None:
+    ends = [kept(place / f"{name}-{number}.safetensors") for number in (1, world)]
+    assert [key for key, tensor in ends[0].items() if not torch.equal(tensor, ends[1][key])] == []
+    for mine, one in zip(found[world][name], found[1][name], strict=True):
+        assert mine["loss"] == pytest.approx(one["loss"], rel=1e-9, abs=1e-12)
+        assert mine["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-12)
 
 
 def test_most_rows_at_once_are_those_of_any_rank(found: dict[int, dict[str, Any]]) -> None:
@@ -160,7 +160,7 @@ def test_no_rank_steps_when_one_is_not_finite(found: dict[int, dict[str, Any]], 
     assert went_on
 
 
-def test_ranks_with_other_weights_are_refused(found: dict[int, dict[str, Any]]) -> None:
+def test_ranks_with_other_weights_under_adapters_are_refused(found: dict[int, dict[str, Any]]) -> None:
     assert "did not load the same weights" in found[2]["strangers"]
 
 

@@ -38,6 +38,7 @@ def test_memory_by_hand() -> None:
     sampling = {"keys and values": MODEL.cache(32, 910), "drawing tokens": 16 * 32 * 50}
     alone = {"program": 7, "weights": 4000, "optimiser": 8000, "gradients": 4000}
     assert Held(7, MODEL).peak(many) == with_slack(alone | sampling)
+    assert Held(7, MODEL, exact=True).peak(STEP)["fp64 sums"] == 8 * MODEL.parameters
     half = replace(MODEL, precision="bf16")
     assert Held(7, half).peak(replace(many, answer=9000))["working copy"] == 2000
 
@@ -49,7 +50,16 @@ def test_memory_of_a_clusters_processes_by_hand() -> None:
     assert held.learner(STEP, 2) == half + half // 8
     eleven = 7 + 4000 + MODEL.cache(11, 30) + 16 * 11 * 50
     assert held.worker(STEP, 3) == eleven + eleven // 8, "32 answers, at most 11 for one of three"
+    assert held.first(STEP, 2) == held.learner(STEP, 2), "training needs more than reading"
+    heavy = Held(7, replace(MODEL, parameters=1 << 30), reference=replace(MODEL, parameters=1 << 30))
+    reading = 7 + (4 << 30) + (8 << 30) // 64
+    assert heavy.first(STEP, 64) == reading + reading // 8 > heavy.learner(STEP, 64), (
+        "one whole policy, and rows of two"
+    )
+    exact = half + 2 * 4000
+    assert replace(held, exact=True).learner(STEP, 2) == exact + exact // 8, "sums in fp64 are whole on every rank"
     adapted = Held(7, replace(MODEL, learned=100))
+    assert adapted.first(STEP, 64) == adapted.learner(STEP, 64)
     assert adapted.learner(STEP, 2) == adapted.learner(STEP, 1), "frozen weights stay whole"
 
 

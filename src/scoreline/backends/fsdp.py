@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from hashlib import sha256
+from importlib import import_module
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -20,13 +23,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from scoreline.backends.dealing import compare, deal, made_after
 from scoreline.errors import EngineError, ModelError
 from scoreline.models.adapters import adapted_layers
 from scoreline.models.compiling import layers_of
-from scoreline.train.ranks import Outputs, Within, here
+from scoreline.models.making import emptied
+from scoreline.models.shapes import settings
+from scoreline.train.ranks import Outputs, SumPrecision, Within, here
 from scoreline.types import Metrics
 
 
@@ -54,11 +60,14 @@ def join(rank: int, world: int, address: str, device: torch.device, timeout: flo
 
 
 def meet(rank: int, world: int, address: str, patience: timedelta) -> TCPStore:
-    """The table through which the ranks find one another. Rank 0 serves it, on this address and no other."""
+    """The table through which the ranks find one another. Rank 0 serves it, on this address and no other.
+
+    gloo listens where the machine's own name leads, on many machines the loopback: it is told by which interface rank 0
+    is reached. NCCL looks for itself, and on a loopback address is kept there.
+    """
     host, _, port = address.rpartition(":")
-    if is_loopback(host):
-        for library in ("GLOO", "NCCL"):
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback_interface())
+    for library in ("GLOO", "NCCL") if is_loopback(host) else ("GLOO",):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface(host))
     listening = socket.create_server((host, int(port))).detach() if rank == 0 else None
     return TCPStore(host, int(port), world, rank == 0, patience, wait_for_workers=False, master_listen_fd=listening)
 
@@ -74,28 +83,49 @@ class Fsdp:
         self.rank, self.world, self.device = rank, world, device
         self.mesh: DeviceMesh = init_device_mesh(device.type, (world,))
 
+    def making(self) -> AbstractContextManager[None]:
+        """On rank 0 models are read, onto the CPU; the other ranks make the same without numbers."""
+        return made_after(self.rank, self.device)
+
     def leave(self) -> None:
         """End the group of processes. What lies in rows cannot be used any more."""
         dist.destroy_process_group()
 
-    def shard(self, models: Sequence[nn.Module]) -> Within:
-        """The models in rows: a decoder layer at a time, and what is outside of layers in one piece."""
-        self._same(models)
-        if any(adapted_layers(model) for model in models):
-            return here
-        for layer in (layer for model in models for layer in separable(model)):
-            fully_shard(layer, mesh=self.mesh)
-        return Gathered(fully_shard(Together(models), mesh=self.mesh))
+    def shard(self, models: Sequence[nn.Module], sums: SumPrecision = "fp32") -> Within:
+        """The models in rows: a decoder layer at a time, and what is outside of layers in one piece.
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """One sum of all gradients of weights that every rank holds."""
-        grads = [p.grad for p in parameters if p.grad is not None and not isinstance(p, DTensor)]
-        if not grads:
+        The numbers are rank 0's. They reach a device in rows: it never holds more than those and one whole tensor. Sums
+        in fp64 are whole on every rank until the last pass, 8 bytes for each weight.
+        """
+        compare(self.rank, settings(models), self.device)
+        if any(adapted_layers(model) for model in models):
+            self._same(checksum(models))
+            return here
+        together = Together(models)
+        self._same(outline(together))
+        whole = emptied(together)
+        summed = MixedPrecisionPolicy(reduce_dtype=torch.float64 if sums == "fp64" else None)
+        for layer in (layer for model in models for layer in separable(model)):
+            fully_shard(layer, mesh=self.mesh, mp_policy=summed)
+        gathered = Gathered(fully_shard(together, mesh=self.mesh, mp_policy=summed), waits=sums == "fp64")
+        together.to_empty(device=self.device)
+        for name, tensor in (*together.named_parameters(), *together.named_buffers()):
+            self.deal(tensor, whole.pop(name))
+        return gathered
+
+    def deal(self, own: Tensor, whole: Tensor) -> None:
+        """From rank 0, a rank's rows at a time."""
+        deal(own, whole if self.rank == 0 else None)
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """One sum of all of them."""
+        whole = [tensor for tensor in tensors if not isinstance(tensor, DTensor)]
+        if not whole:
             return
-        flat = torch.cat([grad.flatten() for grad in grads])
+        flat = torch.cat([tensor.flatten() for tensor in whole])
         dist.all_reduce(flat)
-        for grad, summed in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(summed.view_as(grad))
+        for tensor, summed in zip(whole, flat.split([tensor.numel() for tensor in whole]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
 
     def total(self, values: Metrics) -> Metrics:
         """Sums in fp64, in the order of the names."""
@@ -127,13 +157,12 @@ class Fsdp:
         each = -(-count // self.world)
         return slice(min(self.rank * each, count), min((self.rank + 1) * each, count))
 
-    def _same(self, models: Sequence[nn.Module]) -> None:
-        """Ranks that begin with different weights would train a mixture of them."""
-        found = checksum(models)
+    def _same(self, found: int) -> None:
+        """Ranks that begin with other weights would train a mixture of them; with other shapes they cannot at all."""
         if self.most(found) != -self.most(-found):
             raise ModelError(
                 "The learner's ranks did not load the same weights.",
-                got=f"rank {self.rank} of {self.world} has other numbers than another rank",
+                got=f"rank {self.rank} of {self.world} has other weights than another rank",
                 accepted="one model, the same on every machine, and the same seed",
                 todo="give a folder that all machines share, or copy it to each again.",
             )
@@ -152,10 +181,12 @@ class Together(nn.Module):
 
 
 class Gathered:
-    """Passes of models that lie in rows. Gradients are summed over the ranks, never divided by their number."""
+    """Passes of models that lie in rows. Gradients are summed over the ranks, never divided by their number: after each
+    pass, or, where that sum `waits`, after the last.
+    """
 
-    def __init__(self, together: FSDPModule) -> None:
-        self.together = together
+    def __init__(self, together: FSDPModule, *, waits: bool) -> None:
+        self.together, self.waits = together, waits
         for module in cast(nn.Module, together).modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
@@ -163,12 +194,29 @@ class Gathered:
         # A rank whose tokens never met some expert still joins in the sum of its gradient; older torch cannot say so.
         getattr(together, "set_reduce_scatter_unused_params", bool)(True)
 
-    def __call__(self, compute: Callable[[], Outputs]) -> Outputs:
+    def __call__(self, compute: Callable[[], Outputs], last: bool = True) -> Outputs:
         """One pass. Without a gradient no backward pass will let go of what was gathered; here it is let go."""
+        self.together.set_requires_gradient_sync(last or not self.waits)
+        if self.waits and last:
+            complete(self.together)
         out: Outputs = cast(Any, self.together)(compute)
         if not torch.is_grad_enabled():
             self.together.reshard()
         return out
+
+
+def complete(together: FSDPModule) -> None:
+    """A zero fp64 sum for each weight without a gradient in passes in which others of its group had one.
+
+    torch reduces a group of one dtype, and would take the zeros of such a weight, a critic's held head, in fp32.
+    """
+    for module in (m for m in cast(nn.Module, together).modules() if isinstance(m, FSDPModule)):
+        for group in cast(Any, module)._get_fsdp_state()._fsdp_param_groups:
+            learning = [weight for weight in group.fsdp_params if weight.sharded_param.requires_grad]
+            begun = [weight.unsharded_accumulated_grad is not None for weight in learning]
+            for weight in (weight for weight, one in zip(learning, begun, strict=True) if not one and any(begun)):
+                shape = weight.sharded_param.shape
+                weight.unsharded_accumulated_grad = torch.zeros(shape, dtype=torch.float64, device=group.device)
 
 
 def separable(model: nn.Module) -> Sequence[nn.Module]:
@@ -189,11 +237,30 @@ def checksum(models: Sequence[nn.Module]) -> int:
     return total % (1 << 62)
 
 
+def outline(model: nn.Module) -> int:
+    """A number of 62 bits for names, shapes and types of all weights and buffers, and for which are tied."""
+    places = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    first: dict[int, str] = {}
+    told = [(name, first.setdefault(id(one), name), tuple(one.shape), str(one.dtype)) for name, one in places]
+    return int.from_bytes(sha256(repr(told).encode()).digest()[:8], "big") >> 2
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached from this machine alone."""
     return ip_address(socket.gethostbyname(host)).is_loopback
 
 
-def loopback_interface() -> str:
-    """`lo`, or what this system calls it."""
-    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+def interface(host: str) -> str:
+    """The name of the network interface by which this machine reaches an address, which may be its own."""
+    psutil: Any = import_module("psutil")
+    own = own_address(host)
+    found = ((name, one.address.partition("%")[0]) for name, ones in psutil.net_if_addrs().items() for one in ones)
+    return str(next(name for name, address in found if address == own))
+
+
+def own_address(host: str) -> str:
+    """This machine's address, as a host would see it. Nothing is sent to find out."""
+    family, _, _, _, there = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(there)
+        return str(probe.getsockname()[0])

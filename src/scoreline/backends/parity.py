@@ -69,7 +69,8 @@ def asked(requests: Sequence[Request], answers: Sequence[Completion], device: to
 
 @dataclass
 class Probe:
-    """A few requests to a worker, and what its answers must be: those of the learner's policy, but for rounding.
+    """A few requests to a worker, and what its answers must be: those of the learner's policy, but for rounding. It is
+    made when a worker is admitted, and after every so many versions of streamed weights (0: no more).
 
     Raises `EngineError` in `check` where they are not.
     """
@@ -79,6 +80,7 @@ class Probe:
     learner: Learner
     mean: float
     most: float
+    every: int = 0
     found: Gap | None = None
 
     def check(self, answers: Sequence[Completion]) -> None:

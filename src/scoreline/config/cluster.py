@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from scoreline.backends.cluster.budget import Budget
+from scoreline.backends.cluster.channel import Channel
 from scoreline.backends.cluster.connect import check_room, connected
 from scoreline.backends.cluster.gang import GangLearner
 from scoreline.backends.cluster.pool import RolloutPool
-from scoreline.backends.cluster.process import Setting, places, spawn
+from scoreline.backends.cluster.process import Setting, nodes, places, spawn
 from scoreline.backends.cluster.scorers import ScorerPool, ScoringProcess
 from scoreline.backends.cluster.worker import Worker
 from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Probe
 from scoreline.backends.runtime import Ray
-from scoreline.backends.transfer import WholeTensors
+from scoreline.backends.transfer import GLOO, NCCL, WholeTensors
+from scoreline.backends.vllm import Vllm
 from scoreline.config.engine import make_engine
-from scoreline.config.hosts import Here, Host, Ids, make_learner
+from scoreline.config.hosts import Here, Host, Ids, made_by, make_learner
 from scoreline.config.jury import load_jury
-from scoreline.config.room import share
+from scoreline.config.room import check_rank, check_worker
 from scoreline.config.run import Run, completed
 from scoreline.environments.rewards import Scorer
 from scoreline.errors import ConfigError
-from scoreline.models.footprint import refuse_too_large
 from scoreline.models.policy import Policy, load_policy
 from scoreline.objectives.objective import Objective
 from scoreline.rollout.collect import Scores
@@ -45,6 +46,7 @@ def hosting(run: Run, folder: Path, budget: Budget) -> Iterator[Callable[[], Hos
     if isinstance(run.runtime, Ray):
         settings = run.runtime
         check_scorers(run, settings)
+        check_transfer(run, settings)
         folder.mkdir(parents=True, exist_ok=True)
         with connected(settings) as ray:
             yield lambda: OnCluster(run, objective, ray, settings, folder, budget)
@@ -64,7 +66,9 @@ class OnCluster:
         )
         self.transfer = WholeTensors()
         learner = partial(make_rank, self.run, objective)
-        self.gang = GangLearner(ray, settings, learner, self.transfer, self.setting, self.gpus)
+        plan = run.train
+        portion = None if plan.gradient_sums == "fp32" or plan.micro_batch_size == "auto" else plan.micro_batch_size
+        self.gang = GangLearner(ray, settings, learner, self.transfer, self.setting, self.gpus, portion)
         self.policy = self.gang.outline
         self.pool: RolloutPool | None = None
         self.scorers: ScorerPool | None = None
@@ -75,24 +79,36 @@ class OnCluster:
         """The pool asks the gang for its weights."""
         told, asked = self.settings, list(dict.fromkeys(questions))[:PROBE_PROMPTS]
         self.group = places(self.ray, told.rollouts, "SPREAD", self.gpus, told.timeout)
-        self.make = partial(make_worker, self.run, asked)
+        channel = self.channel()
+        self.make = partial(make_worker, self.run, asked, None if channel is None else channel.backend)
         unit = told.unit or (None if told.rollouts == 1 else math.ceil(self.run.train.prompts_per_step / told.rollouts))
-        probe = make_probe(self.run, self.gang, asked)
-        self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit, self.budget)
+        probe = make_probe(self.run, self.gang, asked, streamed=channel is not None)
+        self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit, self.budget, channel)
         self.pool.open()
         self.gang.beside = self.pool
         return self.gang, self.pool
 
+    def channel(self) -> Channel | None:
+        """What weights are streamed through, where they are."""
+        engine, told = self.run.engine, self.settings
+        if not isinstance(engine, Vllm) or told.transfer == "store" or (told.transfer == "auto" and not self.gpus):
+            return None
+        precision = self.run.model.precision if engine.dtype == "auto" else engine.dtype
+        backend = NCCL if self.gpus else GLOO
+        self.gang.prepare(backend)
+        return Channel(self.gang, backend, precision, told.timeout)
+
     def hire(self, number: int) -> Any:
         """A new rollout worker."""
-        setting = replace(self.setting, name=f"rollout-{number}")
+        setting, homes = replace(self.setting, name=f"rollout-{number}"), nodes(self.ray, self.group)
+        beside = [role.count(homes[number]) for role in (self.gang.nodes, homes)]
         return spawn(
             self.ray,
             Worker,
             (self.group, number),
             gpus=self.gpus,
             threads=setting.threads,
-            arguments=(self.make, self.transfer, setting),
+            arguments=(partial(self.make, *beside), self.transfer, setting),
             news=self.settings.in_flight,
         )
 
@@ -103,6 +119,7 @@ class OnCluster:
             return scorer
         self.desk = places(self.ray, told.scorers, "SPREAD", 0.0, told.timeout)
         self.scorers = ScorerPool(self.ray, self.recruit, told.scorers, told.timeout, self.budget)
+        self.scorers.beside = self.pool
         return self.scorers
 
     def recruit(self, number: int) -> Any:
@@ -125,17 +142,23 @@ class OnCluster:
         self.gang.close()
 
 
-def make_rank(run: Run, objective: Objective, ranks: Ranks) -> LocalLearner:
-    """The learner of one rank, in its own process, if its share fits there."""
-    refuse_too_large(run.model, share(run), "a learner's share")
-    return make_learner(run, objective, load_policy(run.model), ranks)
+def make_rank(run: Run, objective: Objective, ranks: Ranks, learners: int = 1) -> LocalLearner:
+    """The learner of one rank, in its own process, one of so many on its node, if its share fits there."""
+    with made_by(run, ranks):
+        check_rank(run, ranks.rank, learners)
+        policy = load_policy(run.model)
+    return make_learner(run, objective, policy, ranks)
 
 
-def make_worker(run: Run, questions: Sequence[Ids]) -> tuple[Policy, Engine]:
-    """The engine of a rollout worker, in its own process, and the policy whose weights it samples with."""
-    refuse_too_large(run.model, 1, "a rollout worker's copy")
+def make_worker(
+    run: Run, questions: Sequence[Ids], backend: str | None = None, learners: int = 0, rollouts: int = 1
+) -> tuple[Policy, Engine]:
+    """The engine of a rollout worker, in its own process, and the policy whose weights it samples with; `backend` is
+    what weights are streamed by, where they are. Its node has so many learners, and workers, itself one of them.
+    """
+    check_worker(run, learners, rollouts)
     policy = load_policy(run.model)
-    return policy, make_engine(run.engine, policy, run.sampling, questions)
+    return policy, make_engine(run.engine, policy, run.sampling, questions, backend)
 
 
 def make_scores(run: Run) -> Scorer:
@@ -155,13 +178,27 @@ def check_scorers(run: Run, settings: Ray) -> None:
         )
 
 
-def make_probe(run: Run, learner: Learner, questions: Sequence[Ids]) -> Probe:
-    """A few short answers, by which a worker shows that it has the learner's weights."""
+def check_transfer(run: Run, settings: Ray) -> None:
+    """Weights are streamed by vLLM's own means."""
+    if settings.transfer == "stream" and not isinstance(run.engine, Vllm):
+        raise ConfigError(
+            "Weights can be streamed into vLLM alone.",
+            got='runtime.transfer="stream" with engine.type="local"',
+            accepted='"stream" with engine.type="vllm"; "store" and "auto" with either engine',
+            todo="leave runtime.transfer out, or set engine=vllm.",
+        )
+
+
+def make_probe(run: Run, learner: Learner, questions: Sequence[Ids], *, streamed: bool) -> Probe:
+    """A few short answers, by which a worker shows that it has the learner's weights. A vLLM that weights go to through
+    its own policy looks after `engine.probe_every` by itself; of streamed weights the learners have to say.
+    """
     requests = [Request(ids, (-2, i, j)) for i, ids in enumerate(questions) for j in range(PROBE_ANSWERS)]
     budget = min(PROBE_TOKENS, run.sampling.max_completion_length)
     sampling: Sampling = replace(run.sampling, max_completion_length=budget)
     coarse = "bf16" if "bf16" in (run.model.precision, getattr(run.engine, "dtype", "")) else "fp32"
-    return Probe(requests, sampling, learner, *TOLERANCES[coarse])
+    every = getattr(run.engine, "probe_every", 0) if streamed else 0
+    return Probe(requests, sampling, learner, *TOLERANCES[coarse], every)
 
 
 def rooted(run: Run) -> Run:

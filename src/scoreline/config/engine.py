@@ -21,11 +21,17 @@ def check_engine(engine: Local | Vllm, sampling: Sampling) -> None:
 
 
 def make_engine(
-    engine: Local | Vllm, policy: Policy, sampling: Sampling, questions: Sequence[tuple[int, ...]]
+    engine: Local | Vllm,
+    policy: Policy,
+    sampling: Sampling,
+    questions: Sequence[tuple[int, ...]],
+    backend: str | None = None,
 ) -> LocalEngine | VllmEngine:
-    """The engine, ready to answer with the policy's weights; `questions` are for its probe, where it has one."""
+    """The engine, ready to answer with the policy's weights; `questions` are for its probe, where it has one, and
+    `backend` is what vLLM streams weights by, where it does.
+    """
     if isinstance(engine, Vllm):
-        return VllmEngine(policy, engine, sampling, questions)
+        return VllmEngine(policy, engine, sampling, questions, backend)
     return LocalEngine(policy, max_rows=engine.rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from scoreline.backends.vllm import VllmEngine
@@ -64,15 +65,23 @@ class Here:
             self.engine.close()
 
 
+def made_by(run: Run, ranks: Ranks) -> AbstractContextManager[None]:
+    """How the learner's models are made; those under an adapter stay whole, and every rank reads its own."""
+    return nullcontext() if run.model.lora is not None else ranks.making()
+
+
 def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks = ALONE) -> LocalLearner:
     """The learner with the reference and the critic that the objective needs, and no others."""
     needs = objective.needs
     remote, lora = run.model.trust_remote_code, run.model.lora
+    with made_by(run, ranks):
+        reference = policy.frozen() if "logp_ref" in needs else None
+        critic = make_critic(run.critic, policy, trust_remote_code=remote, lora=lora) if "values" in needs else None
     return LocalLearner(
         policy,
         objective,
-        reference=policy.frozen() if "logp_ref" in needs else None,
-        critic=make_critic(run.critic, policy, trust_remote_code=remote, lora=lora) if "values" in needs else None,
+        reference=reference,
+        critic=critic,
         learning_rate=run.train.learning_rate,
         critic_learning_rate=run.critic.learning_rate,
         weight_decay=run.train.weight_decay,
@@ -80,5 +89,6 @@ def make_learner(run: Run, objective: Objective, policy: Policy, ranks: Ranks = 
         micro_batch_size=run.train.micro_batch_size,
         temperature=run.sampling.temperature,
         optimizer=run.train.optimizer,
+        gradient_sums=run.train.gradient_sums,
         ranks=ranks,
     )

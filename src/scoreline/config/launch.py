@@ -21,6 +21,7 @@ from scoreline.backends.cluster.process import WORKERS
 from scoreline.backends.runtime import Ray
 from scoreline.config.build import Built, assemble, build, check_plan
 from scoreline.config.cluster import hosting
+from scoreline.config.disk import check_disk
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
 from scoreline.config.hosts import Host
@@ -59,6 +60,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     check_plan(run)
     check_engine(run.engine, run.sampling)
     check_memory(run)
+    check_disk(run)
     budget = Budget(run.runtime.max_restarts if isinstance(run.runtime, Ray) else 0)
     with hosting(run, folder, budget) as host:
         while True:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import torch
 
 from scoreline.backends.runtime import Ray
 from scoreline.config.build import BuiltHere, build, check_plan
+from scoreline.config.disk import check_disk, need
 from scoreline.config.room import check_memory, copies
 from scoreline.config.run import Run
 from scoreline.models.footprint import footprint, refuse_too_large
@@ -25,6 +26,7 @@ def preflight(run: Run, say: Callable[[str], None], *, once: bool = False) -> bo
     """Print the estimate of the largest step, and with `once` what that step really takes; whether it fits."""
     check_plan(run)
     check_memory(run)
+    check_disk(run)
     if isinstance(run.runtime, Ray):
         refuse_too_large(run.model, copies(run), "in one process, as a dry run is")
     torch.manual_seed(run.seed)
@@ -43,6 +45,7 @@ def _preflight(run: Run, say: Callable[[str], None], once: bool) -> bool:
         said = [lines.sizes(estimate, run.model.path, device), lines.memory(estimate)]
         if isinstance(run.runtime, Ray):
             said.append(lines.processes(estimate, run.runtime.learners, run.runtime.rollouts))
+        said.append(lines.disk(*astuple(need(run))))
         for part in (*said, lines.duration(estimate, run.train.steps), lines.levers(estimate)):
             say("\n".join(part))
         if once and estimate.fits:
@@ -85,10 +88,12 @@ def estimated(built: BuiltHere, rehearsal: Rehearsal) -> Estimate:
         critic = replace(critic, parameters=critic.learned or critic.parameters)
     now = held(device)
     models = sum(model.weights for model in (policy, reference, critic) if model is not None)
-    moment = 2 if rehearsal.parts.plan.optimizer == "adamw_8bit" else 8
+    plan = rehearsal.parts.plan
+    moment = 2 if plan.optimizer == "adamw_8bit" else 8
+    exact = plan.gradient_sums == "fp64"
     free = available(device)
     room = None if free is None else free + now
-    return Estimate(rehearsal.step, Held(max(now - models, 0), policy, reference, critic, moment), room)
+    return Estimate(rehearsal.step, Held(max(now - models, 0), policy, reference, critic, moment, exact), room)
 
 
 def peak(device: torch.device) -> int:

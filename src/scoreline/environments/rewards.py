@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from scoreline.environments.functions import REWARD, STEP_REWARD, Child, RewardCall, Role, returned
+from scoreline.environments.functions import REWARD, STEP_REWARD, Child, RewardCall, Role
 from scoreline.environments.resolve import distinct, name_of, resolve
 from scoreline.environments.step_checks import STEP_BUILTINS
+from scoreline.environments.validity import validated, validated_steps
 from scoreline.environments.verify import BUILTINS, RewardFunction
 from scoreline.environments.worker import HOOKS, Outcome, Signature
 from scoreline.errors import ConfigError, RewardError, suggest
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 GIVEN = ("prompts", "completions", "completion_ids", *HOOKS)
 """What every function may ask for besides the data's columns and its own options; one of steps also for `steps`."""
+LARGEST = 1e30
+"""A reward: groups of such are added up in fp32, which ends at 3.4e38."""
 
 
 @dataclass(frozen=True)
@@ -196,54 +199,19 @@ def clipped(text: str, longest: int = 60) -> str:
 
 
 def total(parts: Mapping[str, float | None], specs: Mapping[str, RewardSpec]) -> float | None:
-    """sum_f (weight_f part_f + offset_f) over the parts that are numbers; None when none is."""
+    """sum_f (weight_f part_f + offset_f) over the parts that are numbers; None when none is. Raises `RewardError` where
+    that is beyond `LARGEST`.
+    """
     scored = [specs[name].weight * part + specs[name].offset for name, part in parts.items() if part is not None]
-    return sum(scored) if scored else None
-
-
-def validated(call: RewardCall, outcome: Outcome, prompts: Sequence[Prompt]) -> list[float | None]:
-    """The function's values, one finite number or None for each prompt; or an error that names function and row."""
-    values = _one_each(call, outcome, prompts, "value")
-    for row, value in enumerate(values):
-        _check_number(call, value, f"row {row} (prompt {prompts[row].id!r})")
-    return list(values)
-
-
-def validated_steps(
-    call: RewardCall, outcome: Outcome, prompts: Sequence[Prompt], steps: Sequence[Sequence[str]]
-) -> list[tuple[float | None, ...]]:
-    """The function's values, one finite number or None for each step; or an error that names function, row and step."""
-    rows = _one_each(call, outcome, prompts, "list")
-    for row, values in enumerate(rows):
-        where = f"row {row} (prompt {prompts[row].id!r})"
-        if isinstance(values, str) or len(values) != len(steps[row]):
-            raise RewardError(
-                f"The {call.role.noun} {call.name!r} must return one value for each step, and did not for {where}.",
-                got=values if isinstance(values, str) else f"{len(values)} values for {len(steps[row])} steps",
-                accepted="a list with a number or None for each step",
-            )
-        for place, value in enumerate(values):
-            _check_number(call, value, f"step {place} of {where}")
-    return [tuple(values) for values in rows]
-
-
-def _one_each(call: RewardCall, outcome: Outcome, prompts: Sequence[Prompt], item: str) -> list[Any]:
-    values = returned(call, outcome)
-    if isinstance(values, str) or len(values) != len(prompts):
+    summed = sum(scored) if scored else None
+    if summed is not None and not abs(summed) <= LARGEST:
         raise RewardError(
-            f"The {call.role.noun} {call.name!r} must return a list with one {item} for each completion.",
-            got=values if isinstance(values, str) else f"{len(values)} {item}s for {len(prompts)} completions",
+            "A reward is too large to be added up with others.",
+            got=f"{summed:g}, of {', '.join(f'{name} = {part:g}' for name, part in parts.items() if part is not None)}",
+            accepted=f"-{LARGEST:g} to {LARGEST:g}, weight and offset included",
+            todo="let the function return smaller numbers, or give it a smaller weight.",
         )
-    return values
-
-
-def _check_number(call: RewardCall, value: float | str | None, where: str) -> None:
-    if value is not None and (isinstance(value, str) or not math.isfinite(value)):
-        raise RewardError(
-            f"The {call.role.noun} {call.name!r} returned no number for {where}.",
-            got=value,
-            accepted="a finite number, True or False, or None for not applicable",
-        )
+    return summed
 
 
 def _columns(prompts: Sequence[Prompt]) -> dict[str, list[Any]]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from scoreline.errors import ConfigError, ModelError, suggest
+from scoreline.models.making import shared
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -85,7 +86,8 @@ def attach(model: Any, lora: Lora, base: str = "") -> None:
 
 def apart(module: M) -> M:
     """A copy with weights of its own where the module's learn; those that are frozen are the same tensors."""
-    return copy.deepcopy(module, {id(p): p for p in module.parameters() if not p.requires_grad})
+    frozen = {id(p): p for p in module.parameters() if not p.requires_grad}
+    return copy.deepcopy(module, frozen | shared(module))
 
 
 def weights(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -101,16 +103,24 @@ def freeze(model: nn.Module) -> None:
     model.requires_grad_(False)
 
 
-@torch.no_grad()
-def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """W + (alpha / r) B A under the names of the model without its adapter. The model stays as it is."""
+def plain(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Any]]:
+    """All weights but A and B, under the names of the model without its adapter, each with the layer that adds its A
+    and B to it, or None.
+    """
     layers = adapted_layers(model)
     for name, parameter in model.named_parameters():
         owner, _, last = name.rpartition(".base_layer.")
         if owner in layers and last == "weight":
-            yield f"{owner}.weight", parameter + layers[owner].get_delta_weight(ADAPTER)
+            yield f"{owner}.weight", parameter, layers[owner]
         elif ".lora_" not in name:
-            yield name.replace(".base_layer.", "."), parameter.detach()
+            yield name.replace(".base_layer.", "."), parameter, None
+
+
+@torch.no_grad()
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """W + (alpha / r) B A under the names of the model without its adapter. The model stays as it is."""
+    for name, parameter, layer in plain(model):
+        yield name, parameter.detach() if layer is None else parameter + layer.get_delta_weight(ADAPTER)
 
 
 def is_adapter(folder: str | Path) -> bool:

@@ -7,6 +7,7 @@ to know which token belongs to which row: it is told by a `Layout`, through tran
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from scoreline.errors import ModelError
 from scoreline.models.gradients import compute_dtype
 from scoreline.models.grouped import grouped_attention
 from scoreline.models.layout import Layout, lay_out
+from scoreline.models.making import confirmed
 from scoreline.models.sharing import Prefill, Step, attend_prompts, attend_step
 from scoreline.types import Batch
 
@@ -172,7 +174,7 @@ def allow_packing(model: Any) -> bool:
         return False
     before = model.config._attn_implementation
     model.set_attn_implementation(NAME)
-    if not same_packed(model.base_model):
+    if not confirmed(f"{type(model).__name__} packed", partial(same_packed, model.base_model)):
         model.set_attn_implementation(before)
         return False
     return True
@@ -180,7 +182,8 @@ def allow_packing(model: Any) -> bool:
 
 def check_padded(model: Any) -> None:
     """Raise `ModelError` for a model whose states of padded rows are not those of rows alone."""
-    if not same_alone(model.base_model, lambda trunk, batch: answer_states(trunk, batch, packed=False)):
+    padded = partial(same_alone, model.base_model, partial(answer_states, packed=False))
+    if not confirmed(f"{type(model).__name__} padded", padded):
         raise ModelError(
             "This architecture computes other states for a row among padded ones, so a batch would teach it wrongly.",
             got=type(model).__name__,

@@ -15,6 +15,7 @@ from scoreline.models.attention import allow_packing, answer_states
 from scoreline.models.lean import make_lean
 from scoreline.models.linear import cast_on_use
 from scoreline.models.loading import load_causal_lm
+from scoreline.models.making import placed
 from scoreline.models.policy import Policy
 from scoreline.types import Batch
 
@@ -80,7 +81,7 @@ def make_critic(
     policy's weights; one with a `path` is a model of its own, under an adapter where `lora` says so.
     """
     if config.kind == "shared":
-        return Critic(None, policy.model.config.get_text_config().hidden_size).to(policy.device, torch.float32)
+        return placed(Critic(None, policy.model.config.get_text_config().hidden_size).float(), policy.device)
     given = config.path
     model: Any = policy.model if given is None else load_causal_lm(given, trust_remote_code=trust_remote_code)
     if given is not None and lora is not None:
@@ -90,7 +91,7 @@ def make_critic(
         cast_on_use(model)
         make_lean(model)
     trunk, width = apart(model.base_model), model.config.get_text_config().hidden_size
-    return Critic(trunk, width, packs=packs).to(policy.device, torch.float32).eval()
+    return placed(Critic(trunk, width, packs=packs).float(), policy.device).eval()
 
 
 def split_values(values: Float[Tensor, "n s"], batch: Batch) -> tuple[Float[Tensor, "n t"], Float[Tensor, " n"]]:

@@ -115,8 +115,11 @@ def footprint(model: Any, precision: Precision = "fp32") -> Footprint:
     )
 
 
-def sketch(config: Model) -> Footprint | None:
-    """The footprint of a model that is not loaded, from its config.json; None where it would run code of its own."""
+def sketch(config: Model, *, headless: bool = False) -> Footprint | None:
+    """The footprint of a model that is not loaded, from its config.json; None where it would run code of its own.
+
+    Without its output head, unless that is tied to the embedding, it is what a critic has of it.
+    """
     if config.path == TINY_INIT or config.trust_remote_code:
         return None
     source = resolve(config.path)
@@ -126,10 +129,13 @@ def sketch(config: Model) -> Footprint | None:
             model = AutoModelForCausalLM.from_config(found)
     except (ValueError, RuntimeError, AttributeError):  # no causal model: loading says what is wrong with it
         return None
-    return replace(footprint(model, config.precision), recomputed=config.gradient_checkpointing)
+    sizes = footprint(model.base_model if headless else model, config.precision)
+    return replace(sizes, recomputed=config.gradient_checkpointing)
 
 
-def refuse_too_large(config: Model, copies: float, whose: str = "") -> None:
+def refuse_too_large(
+    config: Model, copies: float, whose: str = "", todo: str = "choose a smaller model or a larger machine"
+) -> None:
     """Raise `MemoryLimitError` before loading, when `copies` x 4 P is more than the whole device has.
 
     `copies` counts arrays as large as the fp32 weights that the run cannot do without: 4 for weights, gradient and
@@ -145,8 +151,5 @@ def refuse_too_large(config: Model, copies: float, whose: str = "") -> None:
         got=f"{config.path}: {sizes.parameters:,} parameters x 4 bytes x {copies:g}{f' ({whose})' if whose else ''}"
         f" = {copies * sizes.weights / GIB:.1f} GiB ({share:.0%} of them an embedding of {sizes.vocabulary:,} words)",
         accepted=f"at most {room / GIB:.1f} GiB on {device}",
-        todo=(
-            "choose a smaller model or a larger machine" if not whose else "choose a smaller model, or other machines"
-        )
-        + ("; without objective.kl there is no reference model" if copies > 4 else ""),
+        todo=todo,
     )

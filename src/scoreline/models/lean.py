@@ -6,6 +6,8 @@ the pass without gradients stay the library's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from scoreline.models.gradients import add_gradient, compute_dtype
 from scoreline.models.linear import CastLinear
+from scoreline.models.making import confirmed
 
 
 def lean(x: Tensor) -> bool:
@@ -153,8 +156,7 @@ def is_norm(module: Any) -> bool:
     weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
     if not isinstance(weight, nn.Parameter) or weight.dim() != 1 or not isinstance(epsilon, float):
         return False
-    x = ramp(weight)
-    return same(module, x, weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon))
+    return same(module, weight, lambda x: weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon))
 
 
 def is_gate(module: Any) -> bool:
@@ -162,15 +164,20 @@ def is_gate(module: Any) -> bool:
     gate, up, down = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
     if not all(type(part) is CastLinear for part in (gate, up, down)) or down.bias is not None:  # type: ignore[union-attr]
         return False
-    x = ramp(gate.weight[0])  # type: ignore[union-attr]
-    return same(module, x, down(nn.functional.silu(gate(x)) * up(x)))  # type: ignore[misc]
+    return same(module, gate.weight[0], lambda x: down(nn.functional.silu(gate(x)) * up(x)))  # type: ignore[misc, union-attr]
+
+
+def same(module: nn.Module, like: Tensor, expected: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a module maps rows as wide as `like` to what is expected."""
+    return confirmed(type(module).__name__, partial(maps, module, like, expected))
 
 
 @torch.no_grad()
-def same(module: nn.Module, x: Tensor, expected: Tensor) -> bool:
-    """Whether a module maps x to what is expected."""
+def maps(module: nn.Module, like: Tensor, expected: Callable[[Tensor], Tensor]) -> bool:
+    """The same, by the weights that are here."""
+    x = ramp(like)
     found = module(x)
-    return bool(isinstance(found, Tensor) and torch.allclose(found, expected, rtol=1e-5, atol=1e-6))
+    return bool(isinstance(found, Tensor) and torch.allclose(found, expected(x), rtol=1e-5, atol=1e-6))
 
 
 def ramp(like: Tensor) -> Float[Tensor, "1 2 d"]:

@@ -27,6 +27,8 @@ from transformers.utils.logging import disable_progress_bar
 from scoreline.errors import ModelError
 from scoreline.models import tiny
 from scoreline.models.adapters import Lora, attach, base_of, is_adapter, merge, restore_adapter
+from scoreline.models.making import reads, together
+from scoreline.models.shapes import agree_on_files, shaped
 
 TINY, TINY_INIT = "tiny", "tiny:init"
 """The embedded model, and its architecture with fresh random weights."""
@@ -74,7 +76,8 @@ def load_causal_lm(
         return tiny.build(seed)[0].to(dtype).eval()  # type: ignore[arg-type, no-any-return]
     source = resolve(path)
     if is_adapter(source):
-        return merge(load_base(source, trust_remote_code=trust_remote_code, dtype=dtype), source).eval()  # type: ignore[no-any-return]
+        base = load_base(source, trust_remote_code=trust_remote_code, dtype=dtype)
+        return merge(base, source).eval() if reads() else base
     config = load_config(source, trust_remote_code=trust_remote_code)
     check_causal(source, config)
     return load_weights(AutoModelForCausalLM, source, config, trust_remote_code=trust_remote_code, dtype=dtype)
@@ -153,7 +156,12 @@ def load_config(source: str, *, trust_remote_code: bool) -> PreTrainedConfig:
 def load_weights(
     auto: Any, source: str, config: PreTrainedConfig, *, trust_remote_code: bool, dtype: torch.dtype
 ) -> PreTrainedModel:
-    """The model with the weights of the safetensors files, each parameter from a file or tied to one that is."""
+    """The model with the weights of the safetensors files, each parameter from a file or tied to one that is.
+
+    Where another process reads them (`models/making.py`): the shapes of that model.
+    """
+    if not reads():
+        return shaped(auto, source, config, trust_remote_code=trust_remote_code, dtype=dtype)
     if Path(source).is_dir():
         _check_weight_files(Path(source))
     try:
@@ -174,6 +182,8 @@ def load_weights(
             accepted="weights for every parameter (an output head tied to the embedding needs none)",
             todo="fetch or save the model again; check that its files belong to its config.json",
         )
+    if together():
+        agree_on_files(model)
     return model.eval()  # type: ignore[no-any-return]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from scoreline.models.policy import Policy
 from scoreline.models.text import Text
 
 
@@ -28,8 +29,9 @@ class Outline:
     text: Text
     context: int
     unaccelerated: str | None = None
+    packs: bool = True
 
 
-def outline(policy: Speaker) -> Outline:
+def outline(policy: Policy) -> Outline:
     """What can be told of a policy to another process."""
-    return Outline(policy.text, policy.context, policy.unaccelerated)
+    return Outline(policy.text, policy.context, policy.unaccelerated, policy.packs)

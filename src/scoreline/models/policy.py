@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from scoreline.models.lean import make_lean
 from scoreline.models.likelihood import Readout, token_scores
 from scoreline.models.linear import CastLinear, cast_on_use
 from scoreline.models.loading import load_adapted, load_causal_lm, load_tokenizer
+from scoreline.models.making import confirmed, placed
 from scoreline.models.text import Text
 from scoreline.types import Batch
 
@@ -51,12 +53,13 @@ class Model:
 
 
 class Policy:
-    """A causal language model with its tokenizer, on one device."""
+    """A causal language model with its tokenizer, on one device or, by and by, in rows on several."""
 
     def __init__(self, model: nn.Module, text: Text, device: torch.device, precision: Precision = "fp32") -> None:
         if device.type == "cpu":
             keep_memory()
-        self.model: Any = model.to(device).eval()  # eval: dropout would make pi_old and pi differ without an update
+        self.model: Any = placed(model, device)
+        self.model.eval()  # dropout would make pi_old and pi differ without an update
         self.text = text
         self.device = device
         self.precision = precision
@@ -123,6 +126,10 @@ class Policy:
     def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
         """All weights under the names of the base model, an adapter added in, one at a time. Nothing is changed."""
         return adapters.merged_weights(self.model)
+
+    def merged_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The shapes of `merged_weights`, without adding anything."""
+        return ((name, tuple(weight.shape)) for name, weight, _ in adapters.plain(self.model))
 
     def frozen(self) -> Policy:
         """A copy that never learns: the reference model. Under an adapter it stands on the same weights."""
@@ -240,11 +247,7 @@ def splittable_head(model: Any) -> Head:
         scale=1.0 / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0),
         cap=getattr(config, "final_logit_softcapping", None),
     )
-    probe = torch.arange(4, device=embedding.weight.device)[None] % embedding.weight.shape[0]
-    with torch.no_grad():
-        whole = model(input_ids=probe, use_cache=False).logits.float()
-        split = head(model.base_model(input_ids=probe, use_cache=False).last_hidden_state).float()
-    if not torch.allclose(whole, split, atol=1e-3, rtol=1e-3):
+    if not confirmed(f"head of {type(model).__name__}", partial(splits, model, head)):
         raise ModelError(
             "This architecture computes its logits in a way that is not known here.",
             got=type(model).__name__,
@@ -252,6 +255,16 @@ def splittable_head(model: Any) -> Head:
             todo="choose another model, or report the architecture.",
         )
     return head
+
+
+@torch.no_grad()
+def splits(model: Any, head: Head) -> bool:
+    """Whether the head, from the trunk's states, gives the logits of the whole model."""
+    weight: Any = head.embedding.weight
+    probe = torch.arange(4, device=weight.device)[None] % weight.shape[0]
+    whole = model(input_ids=probe, use_cache=False).logits.float()
+    split = head(model.base_model(input_ids=probe, use_cache=False).last_hidden_state).float()
+    return torch.allclose(whole, split, atol=1e-3, rtol=1e-3)
 
 
 class Head(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from scoreline.objectives.signal import Signal
+from scoreline.objectives.signal import Signal, power_of_two
 
 StdKind = Literal["sample", "population", "none"]
 
@@ -31,10 +31,20 @@ def group_mean(
 def group_std(
     rewards: Float[Tensor, "n t"], rewarded: Bool[Tensor, "n t"], group: Int[Tensor, " n"], *, ddof: int
 ) -> Float[Tensor, "n 1"]:
-    """std(R) = sqrt( sum (r - mean(R))^2 / (N - ddof) ) over the N rewarded positions of a row's group."""
+    """std(R) = sqrt( sum (r - mean(R))^2 / (N - ddof) ) over the N rewarded positions of a row's group.
+
+    Squared are deviations over 2^k <= max |r - mean(R)|: the square of 1e30 is infinite in fp32, and of 1e-30 zero.
+    """
     deviation = (rewards - group_mean(rewards, rewarded, group)) * rewarded
+    scale = power_of_two(group_max(deviation.abs(), group))
     count = group_sum(rewarded.to(rewards), group)
-    return (group_sum(deviation**2, group) / (count - ddof).clamp(min=1)).sqrt()
+    return (group_sum((deviation / scale) ** 2, group) / (count - ddof).clamp(min=1)).sqrt() * scale
+
+
+def group_max(x: Float[Tensor, "n t"], group: Int[Tensor, " n"]) -> Float[Tensor, "n 1"]:
+    """max_{j in group(i)} max_t x_jt of what is not negative, given back to every row i of the group."""
+    size = int(group.max()) + 1 if len(group) else 0
+    return x.new_zeros(size).scatter_reduce(0, group, x.amax(1), "amax")[group, None]
 
 
 def group_constant(

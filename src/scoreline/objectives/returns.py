@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scoreline.errors import ObjectiveError
-from scoreline.objectives.signal import Signal
+from scoreline.objectives.signal import Signal, power_of_two
 
 
 def charged(signal: Signal) -> Float[Tensor, "n t"]:
@@ -137,5 +137,7 @@ class Whiten:
         own = signal.rewards[signal.credited]
         if own.numel() < 2:
             return signal
-        white = (signal.rewards - own.mean()) * (own.var() + self.eps).rsqrt()
+        scale = power_of_two(own.abs().max()).clamp(min=1)  # the square of 1e30 is infinite in fp32
+        deviation = (signal.rewards - own.mean()) / scale
+        white = deviation * ((own / scale).var() + self.eps / scale**2).rsqrt()
         return replace(signal, rewards=white * signal.mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -44,3 +45,8 @@ class Credit(Protocol):
     source: ClassVar[str]
 
     def __call__(self, signal: Signal) -> Signal: ...
+
+
+def power_of_two(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """2^k <= x < 2^(k + 1); 1 for zero. What is divided by it keeps all bits of its mantissa."""
+    return torch.where(x > 0, x / (2 * torch.frexp(x).mantissa), 1.0)

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from scoreline.reports import jsonl
-from scoreline.reports.plaintext import clipped, masked, spoken, visible
+from scoreline.reports.plaintext import clipped, spoken, visible
+from scoreline.secret import masked
 from scoreline.types import Metrics, Report, Rollout
 
 if TYPE_CHECKING:

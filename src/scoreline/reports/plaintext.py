@@ -1,14 +1,11 @@
-"""Text from a model or a data set, made safe to show: every character visible, secrets masked."""
+"""Text from a model or a data set, made safe to show: every character visible."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 
 from scoreline.types import Message
-
-_SECRET = re.compile(r"\b(hf_|sk-)[A-Za-z0-9_-]{8,}")
 
 # Cc: control, Cf: invisible formatting such as right-to-left overrides, Cs: lone surrogates.
 _HIDDEN = ("Cc", "Cf", "Cs")
@@ -35,11 +32,6 @@ def _shown(character: str) -> str:
 def clipped(text: str, limit: int) -> str:
     """At most `limit` characters, and how many more there are."""
     return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"
-
-
-def masked(text: str) -> str:
-    """The text without access tokens: `hf_…` and `sk-…` keep their prefix only."""
-    return _SECRET.sub(r"\1***", text)
 
 
 def spoken(content: str | Sequence[Message]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from scoreline.train.estimate import Estimate
 
@@ -36,11 +37,18 @@ def processes(estimate: Estimate, learners: int, workers: int) -> list[str]:
     worker = estimate.held.worker(estimate.step, workers)
     rows = {
         f"a learner, one of {learners}": learner,
+        "the first, reading the weights": estimate.held.first(estimate.step, learners),
         f"a rollout worker, one of {workers}": worker,
         "all on one machine": learners * learner + workers * worker,
     }
     said = "cluster  estimated, not tried: all else here is of one process that learns and samples"
     return [said, *_table(rows, size)]
+
+
+def disk(most: int, each: int, free: int, place: Path) -> list[str]:
+    """What the checkpoints take at once, and what there is for them; nothing is known of an adapter's."""
+    said = f"{size(most)} for checkpoints of {size(each)}" if most else "checkpoints of a size that is not known"
+    return [f"disk     {said}, {size(free)} free at {place}"]
 
 
 def duration(estimate: Estimate, steps: int) -> list[str]:

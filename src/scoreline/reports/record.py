@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scoreline.reports import jsonl
 from scoreline.reports.memory import peak_rss_mb
-from scoreline.reports.plaintext import masked
 from scoreline.reports.trace import SUFFIX, whole_groups, write_trace
+from scoreline.secret import masked
 from scoreline.types import Batch, Metrics, Report, Rollout
 
 if TYPE_CHECKING:
     from scoreline.objectives.explain import Explained
     from scoreline.train.evaluate import Evaluation
-
 
 ROUNDS, FAILURE = "rounds.jsonl", "failure.json"
 

@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,25 +95,35 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> Path:
     """Let `fill` write a folder that becomes visible at `target` only when all of it is on the disk."""
     temporary = target.parent / f".tmp-{target.name}-{os.getpid()}"
     try:
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        (temporary / MANIFEST).write_text(json.dumps(manifest(temporary), indent=1), encoding="utf-8")
-        for path in [*temporary.rglob("*"), temporary]:
-            flush(path)
-        if target.exists():
-            discard(target)
-        temporary.rename(target)
-        flush(target.parent)
-    except (OSError, SafetensorError) as error:
+        with writing(target.parent):
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            (temporary / MANIFEST).write_text(json.dumps(manifest(temporary), indent=1), encoding="utf-8")
+            for path in [*temporary.rglob("*"), temporary]:
+                flush(path)
+            if target.exists():
+                discard(target)
+            temporary.rename(target)
+            flush(target.parent)
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        free = shutil.disk_usage(target.parent).free >> 20 if target.parent.exists() else 0
+        raise
+    return target
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """What a disk refuses is a `CheckpointError`, in whichever process it refuses it."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        free = shutil.disk_usage(place).free >> 20 if place.exists() else 0
         raise CheckpointError(
             "The checkpoint could not be written; the run stops, and the last whole checkpoint is untouched.",
-            got=f"{error} ({free} MiB free at {target.parent})",
+            got=f"{error} ({free} MiB free at {place})",
             accepted="a writable disk with room for the weights and twice as much for the optimiser",
             todo="free some space, then go on with --resume.",
         ) from error
-    return target
 
 
 def discard(folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from scoreline.types import Batch, Rollout
 
@@ -27,14 +28,14 @@ def collate(rollouts: Sequence[Rollout], *, device: torch.device | str = "cpu", 
     columns = {
         "prompts": torch.tensor([[0] * (width - len(r.prompt_ids)) + list(r.prompt_ids) for r in rollouts]),
         "prompt_length": torch.tensor([len(r.prompt_ids) for r in rollouts]),
-        "completions": right_padded([r.completion.token_ids for r in rollouts], budget),
+        "completions": right_padded([r.completion.token_ids for r in rollouts], torch.long),
         "length": length,
         "mask": own & ~truncated[:, None] if mask_truncated else own,
         "group": torch.tensor([r.group for r in rollouts]),
         "rewards": rewards,
         "rewarded": rewarded,
         "truncated": truncated,
-        "logp_sampler": right_padded([r.completion.logprobs for r in rollouts], budget),
+        "logp_sampler": right_padded([r.completion.logprobs for r in rollouts], torch.float),
     }
     return Batch(**{name: column.to(device) for name, column in columns.items()})
 
@@ -56,9 +57,9 @@ def earned(rollout: Rollout) -> list[tuple[int, float]]:
     return [(end, reward) for end, reward in zip(ends, given, strict=True) if reward is not None]
 
 
-def right_padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
-    """[n, width] with zeros behind each row."""
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+def right_padded(rows: Sequence[Sequence[float]], dtype: torch.dtype) -> Tensor:
+    """[n, longest] with zeros behind each row. Only what is there goes through Python: padding may be most of it."""
+    return pad_sequence([torch.tensor(row, dtype=dtype) for row in rows], batch_first=True)
 
 
 def trim(batch: Batch) -> Batch:

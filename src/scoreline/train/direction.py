@@ -9,8 +9,8 @@ from torch import Tensor
 from scoreline.models.footprint import footprint
 from scoreline.models.policy import Policy
 from scoreline.train.collate import trim
-from scoreline.train.learner import clear_gradients
 from scoreline.train.portions import Models, Portions
+from scoreline.train.sums import clear
 from scoreline.types import Batch
 
 
@@ -27,7 +27,7 @@ def direction(
     weights = list(policy.weights().values())
 
     def climb() -> Tensor:
-        clear_gradients([weights])
+        clear(weights)
         with policy.compute():
             for rows in portions.cut(batch):
                 micro = trim(batch.rows(rows))

@@ -98,6 +98,8 @@ class Held:
     critic: Footprint | None = None
     moment: int = 8
     """Bytes of AdamW's two moments for each parameter that learns: 8, or 2 where they have 8 bits."""
+    exact: bool = False
+    """Whether gradients are summed in fp64, beside what they are in fp32."""
 
     def peak(self, step: Largest) -> dict[str, int]:
         """Bytes at the peak by what they are for; of learning and sampling the one that needs more."""
@@ -107,11 +109,22 @@ class Held:
 
     def learner(self, step: Largest, ranks: int) -> int:
         """Bytes at the peak of one of so many learners, which hold the models' rows together. An adapter's frozen
-        weights stay whole.
+        weights stay whole, and so do sums in fp64.
         """
         shared = 1 if self.policy.learned is not None else ranks
-        models = sum(self.always().values()) - self.program
-        return _slack(self.program + models // shared + sum(self._learning(step).values()))
+        held = self.always()
+        whole = held.pop("program") + held.pop("fp64 sums", 0)
+        return _slack(whole + sum(held.values()) // shared + sum(self._learning(step).values()))
+
+    def first(self, step: Largest, ranks: int) -> int:
+        """Bytes at the peak of the first of them: before it trains, its machine's memory has the whole policy.
+
+        Reference and critic lie in the same memory until all are dealt out in rows.
+        """
+        if ranks == 1 or self.policy.learned is not None:
+            return self.learner(step, ranks)
+        weights = sum(model.weights for model in (self.policy, self.reference, self.critic) if model is not None)
+        return max(self.learner(step, ranks), _slack(self.program + self.policy.weights + weights // ranks))
 
     def worker(self, step: Largest, workers: int) -> int:
         """Bytes at the peak of one of so many rollout workers, each with the whole policy."""
@@ -157,6 +170,7 @@ class Held:
             "critic": 0 if self.critic is None else self.critic.weights,
             "optimiser": sum(self.moment * model.gradients // 4 for model in models),
             "gradients": sum(model.gradients for model in models),
+            "fp64 sums": sum(2 * model.gradients for model in models) if self.exact else 0,
         }
         return {name: size for name, size in parts.items() if size or name == "program"}
 

@@ -13,7 +13,7 @@ from scoreline.models.policy import Policy
 from scoreline.objectives.objective import PolicyOutput
 from scoreline.train.collate import trim
 from scoreline.train.portions import Portions
-from scoreline.train.ranks import Outputs, Ranks, Within
+from scoreline.train.ranks import Outputs, Ranks, SumPrecision, Within
 from scoreline.types import Batch
 
 
@@ -32,15 +32,21 @@ class Forward:
 
     @classmethod
     def over(
-        cls, ranks: Ranks, policy: Policy, reference: Policy | None, critic: Critic | None, temperature: float
+        cls,
+        ranks: Ranks,
+        policy: Policy,
+        reference: Policy | None,
+        critic: Critic | None,
+        temperature: float,
+        sums: SumPrecision = "fp32",
     ) -> Forward:
         """The passes, with the models' weights dealt to the ranks."""
-        learning = ranks.shard([policy.model] if critic is None else [policy.model, critic])
-        judging = learning if reference is None else ranks.shard([reference.model])
+        learning = ranks.shard([policy.model] if critic is None else [policy.model, critic], sums)
+        judging = learning if reference is None else ranks.shard([reference.model], sums)
         return cls(policy, reference, critic, temperature, learning, judging)
 
-    def output(self, micro: Batch, *, entropy_gradient: bool) -> PolicyOutput:
-        """What the loss is made of."""
+    def output(self, micro: Batch, *, entropy_gradient: bool, last: bool = True) -> PolicyOutput:
+        """What the loss is made of; `last` where the gradient of this portion completes the sum of all."""
 
         def compute() -> Outputs:
             states = self.policy.states(micro)
@@ -49,7 +55,7 @@ class Forward:
             )
             return logp, entropy, None if self.critic is None else split_values(self.critic(micro, states), micro)[0]
 
-        logp, entropy, values = self.learning(compute)
+        logp, entropy, values = self.learning(compute, last)
         assert logp is not None
         return PolicyOutput(logp, entropy, values)
 
@@ -80,17 +86,18 @@ class Forward:
         return (self.reference.logprobs(self.reference.states(micro), micro, temperature=self.temperature)[0],)
 
 
-def micro_batches(batch: Batch, portions: Portions, ranks: Ranks) -> Iterator[tuple[Tensor, Batch]]:
-    """The rows of each portion, and those rows; then, where other ranks have more portions, no rows and an idle one.
+def micro_batches(batch: Batch, portions: Portions, ranks: Ranks) -> Iterator[tuple[Tensor, Batch, bool]]:
+    """The rows of each portion, those rows, and whether it is the last; then, where other ranks have more portions, no
+    rows and an idle one.
 
     Every rank makes as many passes as the one with the most.
     """
     mine = list(portions.cut(batch))
-    lacking = ranks.most(len(mine)) - len(mine)
-    for rows in mine:
-        yield rows, trim(batch.rows(rows))
-    for _ in range(lacking):
-        yield torch.arange(0, device=batch.length.device), idle(batch)
+    passes = ranks.most(len(mine))
+    for number, rows in enumerate(mine, start=1):
+        yield rows, trim(batch.rows(rows)), number == passes
+    for number in range(len(mine) + 1, passes + 1):
+        yield torch.arange(0, device=batch.length.device), idle(batch), number == passes
 
 
 def idle(batch: Batch) -> Batch:

@@ -80,7 +80,7 @@ class Keeper:
             return
         own, saved = stored_tensors(policy.model), Parts(folder, STEM)
         if not all(name in saved and saved.shape(name) == tuple(one.shape) for name, one in own.items()):
-            self._cut(own, load_causal_lm(str(folder)).state_dict())  # stored under other names than in memory
+            self._read_whole(own, folder)  # stored under other names than in memory
             return
         for name, tensor in own.items():
             self.ranks.local(tensor).copy_(saved.read(name, self.ranks.rows(tensor)))
@@ -116,9 +116,11 @@ class Keeper:
         self.ranks.local(laid).copy_(rows)
         return laid
 
-    def _cut(self, own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
+    def _read_whole(self, own: Mapping[str, Tensor], folder: Path) -> None:
+        with self.ranks.making():
+            whole = load_causal_lm(str(folder)).state_dict()
         for name, tensor in own.items():
-            self.ranks.local(tensor).copy_(whole[name][self.ranks.rows(tensor)])
+            self.ranks.deal(tensor, whole.pop(name))
 
     def _describe(self, policy: Policy, folder: Path) -> None:
         write_description(policy.model, folder)
@@ -147,7 +149,7 @@ class Keeper:
         except (OSError, SafetensorError, CheckpointError) as error:
             failure = error
         if self.ranks.most(int(failure is not None)):
-            raise failure or OSError(f"another learner than rank {self.ranks.rank} could not write into {self.folder}")
+            raise failure or RuntimeError(f"another learner than rank {self.ranks.rank} could not write: {self.folder}")
 
 
 def another_model(stem: str, got: str, accepted: str) -> CheckpointError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from scoreline.errors import ModelError
 from scoreline.models.critic import Critic
@@ -24,7 +24,8 @@ from scoreline.train.forward import Forward, micro_batches
 from scoreline.train.keeping import CRITIC, OPTIMIZER, REFERENCE, Keeper
 from scoreline.train.optimizers import OptimizerName, make_optimizer
 from scoreline.train.portions import Models, Portions
-from scoreline.train.ranks import ALONE, Ranks
+from scoreline.train.ranks import ALONE, Ranks, SumPrecision
+from scoreline.train.sums import make_sums
 from scoreline.train.supervised import state_tensors
 from scoreline.types import Batch, Metrics
 
@@ -93,18 +94,20 @@ class LocalLearner:
         micro_batch_size: int | Literal["auto"] = "auto",
         temperature: float = 1.0,
         optimizer: OptimizerName = "adamw",
+        gradient_sums: SumPrecision = "fp32",
         ranks: Ranks = ALONE,
     ) -> None:
         self.policy, self.objective, self.reference, self.critic = policy, objective, reference, critic
         self.temperature, self.max_grad_norm, self.ranks = temperature, max_grad_norm, ranks
         check_ranks(ranks, optimizer)
         sizes = self._sizes()
-        self.forward = Forward.over(ranks, policy, reference, critic, temperature)
+        self.forward = Forward.over(ranks, policy, reference, critic, temperature, gradient_sums)
         self.groups = {"policy": list(policy.weights().values())}
         rates = {"policy": learning_rate, "critic": critic_learning_rate}
         if critic is not None:
             self.groups["critic"] = list(critic.weights().values())
         self.rates = [rates[name] for name in self.groups]
+        self.sums = make_sums(gradient_sums, self.groups.values(), ranks)
         params = [{"params": group, "lr": rates[name]} for name, group in self.groups.items()]
         self.optimizer = make_optimizer(optimizer, params, weight_decay=weight_decay, device=policy.device)
         self.device = policy.device
@@ -126,7 +129,7 @@ class LocalLearner:
     def _annotated(self, batch: Batch, passes: frozenset[str]) -> Batch:
         width = batch.completions.shape[1]
         columns: dict[str, Tensor] = {}
-        for rows, micro in self._micro_batches(batch):
+        for rows, micro, _ in self._micro_batches(batch):
             for name, column in self.forward.columns(micro, passes).items():
                 whole = untrim(column, width) if column.dim() == 2 else column
                 room = columns.setdefault(name, whole.new_zeros(len(batch), *whole.shape[1:]))
@@ -140,7 +143,7 @@ class LocalLearner:
         facts, logp = self.portions.retried(lambda: self._backward(batch, told.beta), batch)
         for parameter in (p for name in told.held for p in self.groups.get(name, ())):
             parameter.grad = None
-        norms = [self._clipped(group) for group in self.groups.values()]
+        norms = [self.sums.clip(group, self.max_grad_norm) for group in self.groups.values()]
         finite = all(map(math.isfinite, [facts["loss"], *norms]))
         if finite:
             for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -191,6 +194,13 @@ class LocalLearner:
         for name, weight in self.policy.weights().items():
             yield name, self.ranks.whole(weight.detach()).cpu()
 
+    def merged_weights(self, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+        """All weights of the policy, an adapter added in, by the names of the plain model: rounded to `dtype` first,
+        then gathered, one at a time, on the learner's device. All ranks call it.
+        """
+        for name, weight in self.policy.merged_weights():
+            yield name, self.ranks.whole(weight.detach().to(dtype))
+
     def save(self, folder: Path) -> None:
         """`hf/` (what `Policy.save` writes), `optimizer.safetensors`, `portion.json`; `critic.safetensors` and
         `reference.safetensors` where there is a critic, and a reference that is no longer the run's first model.
@@ -224,34 +234,31 @@ class LocalLearner:
 
     def _backward(self, batch: Batch, beta: float | None) -> tuple[Metrics, Tensor]:
         """The gradient, in `grad` of all that learns; the metrics, and the log-probabilities."""
-        clear_gradients(self.groups.values())  # also what a try that ran out of memory left
+        self.sums.begin()  # without what a try that ran out of memory left
         totals: Counter[str] = Counter()
         logp = torch.zeros(batch.mask.shape, device=self.device)
         with self.policy.compute():
-            for rows, micro in self._micro_batches(batch):
-                output = self.forward.output(micro, entropy_gradient=self.objective.entropy is not None)
+            for rows, micro, last in self._micro_batches(batch):
+                output = self.forward.output(micro, entropy_gradient=self.objective.entropy is not None, last=last)
                 loss = self.objective.loss(micro, output, beta)
                 loss.total.backward()
+                self.sums.portion()
                 noted = self._noted(loss)
                 totals.update(noted if len(rows) else dict.fromkeys(noted, 0.0))
                 if len(rows):
                     logp[rows, : micro.mask.shape[1]] = output.logp.detach()
+        self.sums.total()
         sums = self.ranks.total({**totals, "tokens": float(batch.mask.sum())})
         tokens = max(sums.pop("tokens"), 1.0)
         metrics = {name: value if name.startswith("loss") else value / tokens for name, value in sums.items()}
         return metrics, logp
-
-    def _clipped(self, group: Sequence[nn.Parameter]) -> float:
-        """The norm of a group's gradient before it is clipped: over all rows, so that it is the same on every rank."""
-        self.ranks.add_gradients(group)
-        return float(self.ranks.whole(torch.nn.utils.clip_grad_norm_(group, self.max_grad_norm)))
 
     def _noted(self, loss: Loss) -> Metrics:
         parts = {f"loss/{name}": float(part.detach()) for name, part in loss.parts.items()}
         sums = {name: float(value) for name, value in loss.sums.items()}
         return {"loss": float(loss.total.detach())} | parts | sums
 
-    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Batch, bool]]:
         return micro_batches(batch, self.portions, self.ranks)
 
     def _sizes(self) -> tuple[Footprint, ...]:
@@ -261,7 +268,10 @@ class LocalLearner:
         return tuple(learning)
 
     def _pending(self) -> int:
-        """4 bytes of gradient for every parameter that learns, and 8 of AdamW's moments where there are none yet."""
+        """4 bytes of gradient for every parameter that learns, and 8 of AdamW's moments where there are none yet.
+
+        Sums in fp64 are asked for with a fixed portion, and this with an automatic one.
+        """
         learning = [parameter for group in self.groups.values() for parameter in group]
         state: dict[Any, Any] = self.optimizer.state
         return sum(self.ranks.local(weight).numel() * (4 if state.get(weight) else 12) for weight in learning)
@@ -276,15 +286,3 @@ def check_ranks(ranks: Ranks, optimizer: OptimizerName) -> None:
             accepted="adamw: each rank holds the moments of its own rows alone",
             todo="set train.optimizer='adamw', or train with one learner.",
         )
-
-
-def clear_gradients(groups: Iterable[Sequence[Tensor]]) -> None:
-    """A zero sum for every parameter that learns, before there are activations between which it would be laid.
-
-    On a CPU the sums stay where they are from update to update: the memory of a step is the same each time.
-    """
-    for parameter in (p for group in groups for p in group if p.requires_grad):
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        else:
-            parameter.grad.zero_()

@@ -14,6 +14,7 @@ from scoreline.errors import ConfigError
 from scoreline.objectives.aggregates import Aggregate
 from scoreline.rollout.collect import order
 from scoreline.train.optimizers import OptimizerName
+from scoreline.train.ranks import SumPrecision
 from scoreline.types import Batch
 
 Shape = Literal["constant", "linear", "cosine"]
@@ -29,6 +30,10 @@ class Plan:
     what failed is done again, when memory runs out. `optimizer` "adamw_8bit" keeps its moments in 8 bits, those of the
     critic too.
 
+    `gradient_sums` "fp64" adds the gradients of portions and of learners up in fp64 and rounds once, so that a run with
+    N learners is bit by bit the run with one: portions must then have a fixed `micro_batch_size`, and every learner
+    holds 8 more bytes for each weight that learns.
+
     A run ends after `steps`, or before that after the step in which it has sampled `max_tokens` tokens or trained for
     `max_seconds` (evaluations and loading not counted). Schedules follow the steps, or the share of `max_tokens` where
     more of that is spent; never the seconds, which are others each time.
@@ -40,6 +45,7 @@ class Plan:
     num_iterations: int = 1
     minibatches: int = 1
     micro_batch_size: int | Literal["auto"] = "auto"
+    gradient_sums: SumPrecision = "fp32"
     learning_rate: float = 1e-6
     schedule: Shape = "constant"
     warmup_updates: int = 0
@@ -58,6 +64,13 @@ class Plan:
         at_least(1, "max_bad_updates", self.max_bad_updates)
         if self.micro_batch_size != "auto":
             at_least(1, "micro_batch_size", self.micro_batch_size)
+        elif self.gradient_sums == "fp64":
+            raise ConfigError(
+                "What is summed exactly must be cut alike each time, and free memory never is alike.",
+                got='train.gradient_sums="fp64", train.micro_batch_size="auto"',
+                accepted="a number of rows",
+                todo="set train.micro_batch_size, for example to 8.",
+            )
         if self.max_tokens is not None:
             at_least(1, "max_tokens", self.max_tokens)
         if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:

@@ -97,12 +97,9 @@ class Portions:
         if self.portion is None:
             chosen = automatic(self.models, self.device)
             self.portion = replace(chosen, size=-self.ranks.most(-chosen.size))
-        order = torch.arange(len(batch), device=batch.length.device)
-        if not self.packed:
-            order = (batch.prompt_length + batch.length).argsort(stable=True)  # rows alike in length: less padding
-        counts = self.portion.cut(self._rows(batch, order), packed=self.packed)
-        self.largest = max(counts, default=0)
-        return iter(order.split(counts))
+        portions = cut(batch, self.portion, packed=self.packed)
+        self.largest = max(map(len, portions), default=0)
+        return iter(portions)
 
     def retried(self, work: Callable[[], T], batch: Batch) -> T:
         """What `work` returns, done again from its beginning with half the portion as often as memory runs out.
@@ -135,7 +132,7 @@ class Portions:
 
     def _lower(self, batch: Batch, reason: str) -> None:
         assert self.portion is not None
-        tried = self._rows(batch, torch.arange(len(batch)))
+        tried = rows_of(batch, torch.arange(len(batch)))
         counts = list(self.cut(batch))
         if max(map(len, counts)) == 1:
             raise too_large(batch, reason)
@@ -144,9 +141,19 @@ class Portions:
         unit, size = self.portion.unit, self.portion.size
         warnings.warn(f"memory ran out with {most:,} {unit} at once; going on with {size:,}: {reason}", stacklevel=2)
 
-    def _rows(self, batch: Batch, order: Tensor) -> list[Row]:
-        columns = (batch.prompt_length, batch.length, batch.group)
-        return [Row(*row) for row in zip(*(column[order].tolist() for column in columns), strict=True)]
+
+def cut(batch: Batch, portion: Portion, *, packed: bool) -> list[Tensor]:
+    """The rows of each portion of a batch: in order where rows are packed, else those alike in length together."""
+    order = torch.arange(len(batch), device=batch.length.device)
+    if not packed:
+        order = (batch.prompt_length + batch.length).argsort(stable=True)
+    return list(order.split(portion.cut(rows_of(batch, order), packed=packed)))
+
+
+def rows_of(batch: Batch, order: Tensor) -> list[Row]:
+    """What portions know of some rows."""
+    columns = (batch.prompt_length, batch.length, batch.group)
+    return [Row(*row) for row in zip(*(column[order].tolist() for column in columns), strict=True)]
 
 
 @dataclass(frozen=True)

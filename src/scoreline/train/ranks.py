@@ -5,20 +5,25 @@ The loss is a plain sum under weights of the whole minibatch, so ranks add up as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
 from scoreline.types import Metrics
 
 Outputs = tuple[Tensor | None, ...]
+SumPrecision = Literal["fp32", "fp64"]
 
 
 class Within(Protocol):
-    """Compute a forward pass of some models with all of their weights at hand."""
+    """Compute a forward pass of some models with all of their weights at hand.
 
-    def __call__(self, compute: Callable[[], Outputs]) -> Outputs: ...
+    `last`: the backward pass of what is computed completes a sum of gradients.
+    """
+
+    def __call__(self, compute: Callable[[], Outputs], last: bool = True) -> Outputs: ...
 
 
 class Ranks(Protocol):
@@ -27,15 +32,26 @@ class Ranks(Protocol):
     rank: int
     world: int
 
-    def shard(self, models: Sequence[nn.Module]) -> Within:
-        """From here on a rank may hold only its rows of the models' weights; their passes go through what this returns.
-
-        Every rank calls it, and makes as many passes as the others, forward and backward.
+    def making(self) -> AbstractContextManager[None]:
+        """Make inside what `shard` is given: one process reads weights, the others need not. Together; an error on one
+        rank is every rank's.
         """
         ...
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum over the ranks the gradients that backward passes have not summed already. Together."""
+    def shard(self, models: Sequence[nn.Module], sums: SumPrecision = "fp32") -> Within:
+        """From here on a rank may hold only its rows of the models' weights; their passes go through what this returns.
+
+        Every rank calls it, and makes as many passes as the others, forward and backward. Gradients of what lies in
+        rows are summed over passes and ranks: in fp32 after each pass, or in fp64 after the last.
+        """
+        ...
+
+    def deal(self, own: Tensor, whole: Tensor) -> None:
+        """Fill a tensor, or a rank's rows of it, with rank 0's `whole`; that of another may lack numbers. Together."""
+        ...
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Each tensor becomes its sum over the ranks, unless it lies in rows. Together."""
         ...
 
     def total(self, values: Metrics) -> Metrics:
@@ -64,12 +80,20 @@ class Alone:
 
     rank, world = 0, 1
 
-    def shard(self, models: Sequence[nn.Module]) -> Within:
+    def making(self) -> AbstractContextManager[None]:
+        """A process makes its own."""
+        return nullcontext()
+
+    def shard(self, models: Sequence[nn.Module], sums: SumPrecision = "fp32") -> Within:
         """Nothing to share."""
         return here
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """They are the sum."""
+    def deal(self, own: Tensor, whole: Tensor) -> None:
+        """All of it."""
+        own.detach().copy_(whole)
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """They are the sums."""
 
     def total(self, values: Metrics) -> Metrics:
         """The values."""
@@ -92,7 +116,7 @@ class Alone:
         return slice(None)
 
 
-def here(compute: Callable[[], Outputs]) -> Outputs:
+def here(compute: Callable[[], Outputs], last: bool = True) -> Outputs:
     """Compute with the weights as they are."""
     return compute()
 

@@ -12,12 +12,14 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
-from scoreline.backends.cluster.backlog import Backlog, Unit
+from scoreline.backends.cluster.backlog import Backlog
 from scoreline.backends.cluster.budget import Budget
+from scoreline.backends.cluster.channel import Channel
+from scoreline.backends.cluster.member import Job, Member, Weights
 from scoreline.backends.cluster.process import NEWS, cause, check_versions, unborn, versions
 from scoreline.backends.parity import Probe
 from scoreline.backends.runtime import Ray
@@ -29,39 +31,6 @@ BEGINNING = 600.0
 """Seconds that a process may take to load its model."""
 PULSE = 1.0
 """Seconds after which hung workers are looked for."""
-Kind = Literal["start", "load", "probe", "unit"]
-
-
-@dataclass(eq=False)
-class Member:
-    """A worker of the pool: its process, and how far it has come."""
-
-    number: int
-    process: Any
-    started: bool = False
-    version: int | None = None
-    """Of the weights that it was last sent."""
-    admitted: bool = False
-
-
-@dataclass(frozen=True)
-class Job:
-    """Something that a member does now."""
-
-    kind: Kind
-    member: Member
-    since: float
-    unit: Unit | None = None
-    version: int = 0
-    """Of the newest weights, when it began."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The newest weights: their version, and where the cluster keeps them."""
-
-    version: int
-    sent: Any
 
 
 class RolloutPool:
@@ -80,9 +49,11 @@ class RolloutPool:
         probe: Probe,
         questions: int | None,
         budget: Budget,
+        channel: Channel | None = None,
     ) -> None:
         self.ray, self.settings, self.hire, self.publish, self.probe = ray, settings, hire, publish, probe
-        self.backlog, self.budget = Backlog(questions), budget
+        self.backlog, self.budget, self.channel = Backlog(questions), budget, channel
+        self.paused = False
         self.weights = Weights(0, publish())
         self.jobs: dict[Any, Job] = {}
         self.counts: dict[str, float] = defaultdict(float)
@@ -92,7 +63,7 @@ class RolloutPool:
 
     def open(self) -> None:
         """Wait until all workers are admitted."""
-        self._until(lambda: all(member.admitted for member in self.members))
+        self._until(self._admitted)
 
     def expect(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Begin to sample what will be asked for, as far as it is not begun."""
@@ -100,11 +71,13 @@ class RolloutPool:
         self._occupy()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in the order of the requests. Answers that are too old are sampled again."""
+        """One completion a request, in the order of the requests. Answers that are too old are sampled again. Workers
+        that have started are admitted here, if need be: afterwards the learners are busy.
+        """
         started = time.perf_counter()
         while True:
             self.backlog.ask(requests, sampling)
-            self._until(lambda: self.backlog.ready(requests))
+            self._until(lambda: self.backlog.ready(requests) and self._settled())
             old = self.backlog.drop(requests, self.weights.version - self.settings.max_staleness)
             self.counts["rollouts/dropped"] += old
             if not old:
@@ -117,10 +90,11 @@ class RolloutPool:
 
     def load(self, version: int) -> None:
         """Send the learner's weights to every worker: whoever is idle gets them now, the others before their next unit,
-        or, with `runtime.in_flight`, before the next token of this one.
+        or, with `runtime.in_flight`, before the next token of this one. A stream waits for them to end what they do.
         """
         started = time.perf_counter()
-        self.weights = Weights(version, self.publish())
+        if not self._streamed(version):
+            self.weights = Weights(version, self.publish())
         self._occupy()
         if self.settings.in_flight:
             self._offer()
@@ -156,7 +130,11 @@ class RolloutPool:
 
     def describe(self) -> dict[str, str]:
         """What a report says of it."""
-        return {"rollout workers": str(len(self.members)), "sampler and learner differ by": str(self.probe.found)}
+        return {
+            "rollout workers": str(len(self.members)),
+            "weights travel by": self.channel.describe() if self.channel else "the object store",
+            "sampler and learner differ by": str(self.probe.found),
+        }
 
     def close(self) -> None:
         """End all workers."""
@@ -170,30 +148,74 @@ class RolloutPool:
                 told = job.member.process.offer.options(concurrency_group=NEWS)
                 told.remote(self.weights.version, self.weights.sent)
 
-    def _until(self, over: Callable[[], bool]) -> None:
-        """Keep all workers busy, and take what they finish, until it is over."""
-        self._occupy()
-        while not over():
-            for ref in self._ended():
-                if ref in self.jobs:  # while a probe asks the learners, others may be finished
-                    self._finish(ref, self.jobs.pop(ref))
-            for ref, job in list(self.jobs.items()):
-                patience = max(self.settings.timeout, BEGINNING if job.kind == "start" else 0.0)
-                if time.monotonic() - job.since > patience:
-                    self._replace(self.jobs.pop(ref), f"said nothing for {patience:g} s")
-            self._occupy()
+    def _streamed(self, version: int) -> bool:
+        """Whether the learner's weights went to all workers at once; they must all be admitted, and at nothing. Who is
+        still at a stream that was lost is not waited for.
+        """
+        if self.channel is None or not self.channel.works or not self._admitted() or self._receiving():
+            return False
+        self.paused = True
+        try:
+            self._until(lambda: not self.jobs)
+            if not self._admitted():
+                return False
+            self.weights, now = Weights(version), time.monotonic()
+            for member, seat in zip(self.members, self.channel.seats(self.members), strict=True):
+                received = member.process.receive.remote(version, seat)
+                self.jobs[received] = Job("receive", member, now, version=version)
+            return self.channel.send()
+        finally:
+            self.paused = False
 
-    def _ended(self) -> list[Any]:
-        """All that has ended, once something has or a pulse is over: who has is not hung."""
+    def _admitted(self) -> bool:
+        return all(member.admitted for member in self.members)
+
+    def _settled(self) -> bool:
+        """Whether the learners may go on: nobody needs them for weights that a stream did not bring, or for a probe,
+        which is worth nothing once they have others. Who is stuck in a lost stream finds its weights in the store.
+        """
+        receiving = self.weights.sent is None and self._receiving()
+        return not receiving and all(member.admitted for member in self.members if member.started)
+
+    def _receiving(self) -> bool:
+        return any(job.kind == "receive" for job in self.jobs.values())
+
+    def _restock(self) -> None:
+        """The newest weights into the store, where a stream took them past somebody. The learners must be free."""
+        busy = {job.member.number for job in self.jobs.values()}
+        behind = (m for m in self.members if m.started and m.version != self.weights.version and m.number not in busy)
+        if self.weights.sent is None and not self.paused and any(behind):
+            self.weights = replace(self.weights, sent=self.publish())
+
+    def _until(self, over: Callable[[], bool]) -> None:
+        """Keep all workers busy, and take what they finish, until it is over; once at least, or nobody would find out
+        that a worker hangs whom nobody waits for.
+        """
+        self._restock()
+        self._occupy()
+        self._look(0.0)
+        while not over():
+            self._look(min(PULSE, self.settings.timeout))
+
+    def _look(self, pulse: float) -> None:
+        """Take what has ended, once something has or a pulse is over: who has ended is not hung."""
         jobs = list(self.jobs)
-        self.ray.wait(jobs, timeout=min(PULSE, self.settings.timeout))
-        done: list[Any] = self.ray.wait(jobs, num_returns=len(jobs), timeout=0)[0]
-        return done
+        self.ray.wait(jobs, timeout=pulse)
+        for ref in self.ray.wait(jobs, num_returns=len(jobs), timeout=0)[0]:
+            if ref in self.jobs:  # while a probe asks the learners, others may be finished
+                self._finish(ref, self.jobs.pop(ref))
+        for ref, job in list(self.jobs.items()):
+            patience = max(self.settings.timeout, BEGINNING if job.kind == "start" else 0.0)
+            late = time.monotonic() - job.since > patience
+            if late and not self.ray.wait([ref], timeout=PULSE)[0]:  # answers may have ended, and be on their way here
+                self._replace(self.jobs.pop(ref), f"said nothing for {patience:g} s")
+        self._restock()
+        self._occupy()
 
     def _occupy(self) -> None:
         """Give every idle worker what it needs next: a start, the newest weights, a probe, or a unit of the queue."""
         busy = {job.member.number for job in self.jobs.values()}
-        for member in self.members:
+        for member in () if self.paused else self.members:
             if member.number not in busy:
                 self._begin(member)
 
@@ -202,6 +224,8 @@ class RolloutPool:
         if not member.started:
             self.jobs[process.whereabouts.remote()] = Job("start", member, now)
         elif member.version != self.weights.version:
+            if self.weights.sent is None:  # until the learners are free
+                return
             member.version = self.weights.version
             self.jobs[process.load.remote(self.weights.version, self.weights.sent)] = Job("load", member, now)
         elif not member.admitted:
@@ -224,12 +248,22 @@ class RolloutPool:
         if job.kind == "start":
             check_versions(versions(), result[1], f"rollout-{job.member.number}")
             job.member.started = True
+        elif job.kind == "receive":
+            self._received(job, result)
         elif job.kind == "probe" and job.version == self.weights.version:  # else the learners have gone on: once more
+            job.member.admitted = True  # or the run ends here: while the learners score, it is not asked once more
             self.probe.check(result[0])
-            job.member.admitted = True
         elif job.unit is not None:
             self.counts["busy"] += max(result[1] - max(self.since - job.since, 0.0), 0.0)
             self.backlog.answered(job.unit, result[0])
+
+    def _received(self, job: Job, whole: bool) -> None:
+        """Who has streamed weights goes on, probed where that is due; who lacks them gets them from the store."""
+        job.member.version = job.version if whole else None
+        every = self.probe.every
+        job.member.admitted = not (every and job.version % every == 0)
+        if not whole and self.channel is not None:
+            self.channel.broke(f"rollout worker {job.member.number} did not get all of it")
 
     def _replace(self, job: Job, why: str) -> None:
         """Another process in the place of one that is gone; its unit is the next that anybody gets."""

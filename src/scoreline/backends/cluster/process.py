@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
+import logging
 import os
 import platform
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -17,7 +19,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from scoreline.backends.cluster.doors import HOME, TOKEN_PATH
 from scoreline.errors import ClusterError, ScorelineError
+from scoreline.secret import known_secrets, masked
 
 WORKERS = "workers"
 """The folder, in that of a run, with what its processes print."""
@@ -59,13 +63,42 @@ def where() -> str:
 
 
 def collect_output(file: Path) -> None:
-    """Whatever this process prints, and its libraries in C, goes to the end of this file."""
+    """Whatever this process prints, and its libraries in C, goes to the end of this file. What Python prints has its
+    secrets masked.
+    """
     file.parent.mkdir(exist_ok=True)
     log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(log, stream.fileno())
     os.close(log)
+    known = known_secrets(os.environ, Path(os.environ.get(TOKEN_PATH) or HOME).expanduser())
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        setattr(sys, name, Masking(stream.fileno(), known))
+        hand_over(stream, getattr(sys, name))
+
+
+def hand_over(stream: Any, to: Any) -> None:
+    """What libraries log to one stream goes to the other."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.getLogger().manager.loggerDict))]
+    for handler in (handler for logger in loggers for handler in logger.handlers):
+        if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+            handler.setStream(to)
+
+
+class Masking(io.TextIOWrapper):
+    """A stream of text into a file that is open, line by line, without secrets."""
+
+    def __init__(self, descriptor: int, known: Collection[str]) -> None:
+        binary = os.fdopen(descriptor, "wb", closefd=False)
+        super().__init__(binary, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        self.known = known
+
+    def write(self, text: str) -> int:
+        """As many characters as were given."""
+        super().write(masked(text, self.known))
+        return len(text)
 
 
 def versions() -> dict[str, str]:
@@ -122,6 +155,12 @@ def places(ray: Any, count: int, strategy: str, gpus: float, timeout: float) -> 
             todo="wait until other work on the cluster has ended, or lower runtime.learners or runtime.rollouts.",
         )
     return group
+
+
+def nodes(ray: Any, group: Any) -> list[str]:
+    """The node of each place."""
+    table: dict[int, str] = ray.util.placement_group_table(group)["bundles_to_node_id"]
+    return [table[place] for place in sorted(table)]
 
 
 def cause(error: BaseException, logs: str) -> BaseException:

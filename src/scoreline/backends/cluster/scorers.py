@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
+from scoreline.backends.cluster.beside import Beside, first
 from scoreline.backends.cluster.budget import Budget
 from scoreline.backends.cluster.process import Setting, cause, telling
 from scoreline.rollout.collect import Scores
@@ -31,12 +33,14 @@ class ScoringProcess:
 class ScorerPool:
     """`Scores` of several processes: the answers to one question are always scored together, in one of them.
 
-    A reward function that raises ends the run, as it does in one process. A process that dies, or says nothing for
-    `timeout` seconds, is replaced and its answers are scored again, as often as the budget allows.
+    Others beside it are served while scores are waited for. A reward function that raises ends the run, as it does in
+    one process. A process that dies, or says nothing for `timeout` seconds, is replaced and its answers are scored
+    again, as often as the budget allows.
     """
 
     def __init__(self, ray: Any, hire: Callable[[int], Any], count: int, timeout: float, budget: Budget) -> None:
         self.ray, self.hire, self.timeout, self.budget = ray, hire, timeout, budget
+        self.beside: Beside | None = None
         self.processes = [hire(number) for number in range(count)]
 
     def score(
@@ -66,8 +70,9 @@ class ScorerPool:
 
     def _answer(self, number: int, ref: Any, rows: tuple[Any, ...]) -> list[Reward]:
         while True:
+            first(self.ray, [ref], self.beside, time.monotonic() + self.timeout)
             try:
-                rewards: list[Reward] = self.ray.get(ref, timeout=self.timeout)
+                rewards: list[Reward] = self.ray.get(ref, timeout=1.0)
                 return rewards
             except self.ray.exceptions.RayTaskError as error:
                 raise cause(error, f"scorer-{number}") from None

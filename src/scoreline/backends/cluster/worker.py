@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
 from scoreline.backends.cluster.process import Setting, telling, versions
-from scoreline.backends.transfer import WeightTransfer
+from scoreline.backends.stream import LOST
+from scoreline.backends.transfer import Seat, WholeTensors
+from scoreline.backends.vllm import VllmEngine
 from scoreline.models.policy import Policy
 from scoreline.rollout.engine import Engine, Sampling
 from scoreline.rollout.local import LocalEngine
@@ -24,7 +27,7 @@ class Inbox:
     Calls of two threads may overtake one another: what is not newer than all that came before is passed over.
     """
 
-    def __init__(self, transfer: WeightTransfer, policy: Policy) -> None:
+    def __init__(self, transfer: WholeTensors, policy: Policy) -> None:
         self.transfer, self.policy, self.newest = transfer, policy, -1
         self.mail: tuple[int, Any] | None = None
         self.lock = Lock()
@@ -52,7 +55,7 @@ class Inbox:
 class Worker:
     """Samples units of requests with the weights it was last given."""
 
-    def __init__(self, make: MakeEngine, transfer: WeightTransfer, setting: Setting) -> None:
+    def __init__(self, make: MakeEngine, transfer: WholeTensors, setting: Setting) -> None:
         self.make, self.transfer = make, transfer
         setting.enter()
 
@@ -69,6 +72,16 @@ class Worker:
         self.inbox.put(version, sent)
         if self.inbox.waiting():
             self.engine.load(self.inbox.take())
+
+    def receive(self, version: int, seat: Seat) -> bool:
+        """Go on with the weights that the learners send now; false where they did not come whole."""
+        assert isinstance(self.engine, VllmEngine)
+        try:
+            self.engine.receive(version, seat)
+        except LOST:
+            traceback.print_exc()
+            return False
+        return True
 
     def offer(self, version: int, sent: Any) -> None:
         """Weights for whoever samples now: called in a thread of its own, taken between two tokens."""

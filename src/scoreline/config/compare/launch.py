@@ -13,6 +13,7 @@ from scoreline.config.compare.found import arms_of
 from scoreline.config.compare.processes import Ended, Workshop
 from scoreline.config.compare.recipe import FILE, NAME, Budget, Comparison, written
 from scoreline.config.compare.trials import Trial, changed, config_of, trials
+from scoreline.config.disk import check_disk
 from scoreline.config.dump import dump
 from scoreline.config.session import Interrupted, stop_signals
 from scoreline.errors import ConfigError, ScorelineError, suggest
@@ -46,6 +47,7 @@ def compare(comparison: Comparison, *, overwrite: bool = False, only: Sequence[s
     chosen = choose(wanted, comparison, only)
     if not overwrite:
         refuse_changed(chosen)
+    check_disk(*(trial.run for trial in chosen))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as lock:
         if overwrite:
