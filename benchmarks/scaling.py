@@ -3,6 +3,7 @@
 python benchmarks/scaling.py                                  # all studies, docs/results/scaling/, docs/scaling.md
 python benchmarks/scaling.py --only scaling tails             # some of them
 python benchmarks/scaling.py --measure RUN... --rates cpu.json    # rates of this machine, from runs that were made
+python benchmarks/scaling.py --fit parts.json --rates cpu.json    # the same from parts that were measured alone
 python benchmarks/scaling.py --check RUN... --rates cpu.json      # these runs against the model at those rates
 python benchmarks/scaling.py --smoke                          # as small as it gets; docs/ stays as it is
 
@@ -21,7 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scaling_model import as_json, from_json
+from scaling_fit import fit
+from scaling_model import Rates, as_json, from_json
 from scaling_page import CHECK, RESULTS, write_page
 from scaling_rates import H100, LARGE, SMALL
 from scaling_runs import compared, measured, read
@@ -50,13 +52,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--only", nargs="+", choices=tuple(STUDIES), default=list(STUDIES), help="studies; left out, all of them")
     add("--smoke", action="store_true", help="a few devices and steps; nothing is written")
     add("--measure", nargs="+", type=Path, metavar="RUN", help="runs to take rates from; --rates is where they go")
+    add("--fit", type=Path, metavar="PARTS", help="what scaling_parts.py measured; --rates is where rates go")
     add("--check", nargs="+", type=Path, metavar="RUN", help="runs to compare with the model at --rates")
     add("--rates", type=Path, help="a file of rates, written by --measure and read by --check")
     add("--name", default="local", help="the check is kept as check-NAME.json, beside those of other names")
     add("--cores", type=int, help="cores that the runs had; left out, this machine's")
     told = parser.parse_args(argv)
-    if (told.measure or told.check) and not told.rates:
-        parser.error("--measure and --check need --rates FILE")
+    if (told.measure or told.fit or told.check) and not told.rates:
+        parser.error("--measure, --fit and --check need --rates FILE")
     return told
 
 
@@ -102,9 +105,9 @@ def stated() -> dict[str, Any]:
     return {"device": H100.name, "work": asdict(WORK), "rates": rates}
 
 
-def take_rates(runs: Sequence[Path], cores: int | None, file: Path) -> None:
-    """Rates from runs, into a file."""
-    found = as_json(measured([read(run, cores) for run in runs]))
+def keep_rates(rates: Rates, file: Path) -> None:
+    """Rates of this machine, into a file."""
+    found = as_json(rates)
     file.write_text(lines(rounded(found)), encoding="utf-8")
     print("\n".join(f"{name:12} {entry['value']}" for name, entry in found.items()))  # type: ignore[index]
 
@@ -120,13 +123,15 @@ def check(runs: Sequence[Path], cores: int | None, file: Path, name: str) -> Non
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, check, or simulate."""
+    """Take rates, check, or simulate."""
     told = arguments(argv)
     if told.measure:
-        take_rates(told.measure, told.cores, told.rates)
+        keep_rates(measured([read(run, told.cores) for run in told.measure]), told.rates)
+    if told.fit:
+        keep_rates(fit(json.loads(told.fit.read_text(encoding="utf-8"))), told.rates)
     if told.check:
         check(told.check, told.cores, told.rates, told.name)
-    if told.measure or told.check:
+    if told.measure or told.fit or told.check:
         return
     for name in told.only:
         rows = study(name, SMOKE if told.smoke else Scale())

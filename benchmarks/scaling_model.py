@@ -1,17 +1,16 @@
 """A run on many devices, described: what is done, on what, at which rates; and what each part of it takes alone.
 
     unit of answers   unit + prefill * prompts + decode_step * iterations + decode_row * tokens
-    learning          sum over passes of  max over ranks(seconds a token * tokens of the rank)  (+ or hidden:) exchange
-    weights           call + bytes / bandwidth * hops
 
-Nothing here knows of time going by: `scaling_process.py` lets the parts wait for one another.
+What learners and the loop take is in `scaling_learning.py`. Nothing here knows of time going by: `scaling_process.py`
+lets the parts wait for one another.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Literal, Protocol
 
@@ -37,18 +36,54 @@ class Rates:
     """answers in flight at once on a worker"""
     unit: float
     """s a unit takes besides its tokens: the call, the way there and back"""
+    control: float
+    """s a step takes in the process of the loop, besides its answers"""
+    handle: float
+    """s more for each answer"""
+    carry: float
+    """s more for each of their tokens"""
+    pad: float
+    """s more for each place of the table that has a row an answer, as wide as the longest"""
+    ask: float
+    """s of asking the learners for something, besides what they are sent"""
+    send: float
+    """s more for each token of the answers that they are sent"""
     annotate: float
     """s a token in the passes without gradient, on one learner"""
+    passes: float
+    """s of these passes besides the tokens, for each micro-batch"""
     learn: float
     """s a token forwards and backwards, on one learner"""
+    turn: float
+    """s of forwards and backwards besides the tokens, for each micro-batch"""
     update: float
-    """s of an optimiser update besides its tokens"""
+    """s of an optimiser update besides its micro-batches"""
     micro: float
     """tokens of a micro-batch; weights are exchanged once in each"""
     exchange: float
-    """bytes that a micro-batch exchanges among the learners"""
+    """bytes that a micro-batch of an update exchanges among the learners"""
+    collectives: float
+    """operations in which it does"""
+    gathered: float
+    """bytes that a micro-batch of the passes without gradient gathers"""
+    gathers: float
+    """operations in which it does"""
+    tensors: float
+    """tensors that the weights are, when they are put together for the workers"""
+    join: float
+    """s of putting one of them together, besides hops and bytes"""
     latency: float
-    """s that a micro-batch's exchange takes for each further learner, however little is sent"""
+    """s of an operation among the learners, besides hops and bytes"""
+    hop: float
+    """s more for each further learner"""
+    leap: float
+    """s more for each further node"""
+    skew: float
+    """share by which learners that wait for one another in every operation compute longer than one alone"""
+    crowd: float
+    """share by which a core computes longer for each other core that computes at the time"""
+    stall: float
+    """s that an operation among the learners waits where more processes compute than there are cores"""
     within: float
     """bytes/s of a device to others of its node"""
     between: float
@@ -226,55 +261,6 @@ def entering(lengths: Array, work: Work, rates: Rates) -> float:
 def unit_seconds(lengths: Array, work: Work, rates: Rates) -> float:
     """Seconds of a unit on a worker that does nothing else."""
     return entering(lengths, work, rates) + decoded(chains(lengths, rates.rows), rates)
-
-
-def dealt(lengths: Array, ranks: int, prompt: float) -> Array:
-    """Tokens of each rank: whole groups where there are enough, else rows; the largest to whoever has least."""
-    sizes = (lengths + prompt).sum(1) if len(lengths) >= ranks else (lengths + prompt).ravel()
-    loads = [0.0] * ranks
-    for size in np.sort(sizes)[::-1]:
-        heapq.heapreplace(loads, loads[0] + float(size))
-    return np.asarray(loads)
-
-
-def learning(lengths: Array, work: Work, cluster: Cluster, rates: Rates) -> Iterator[Array]:
-    """Seconds of each rank in each phase of a step: annotating, then one update after the other."""
-    ranks = cluster.learners
-    if rates.annotate:
-        yield rates.annotate * dealt(lengths, ranks, work.prompt)
-    for part in np.array_split(lengths, work.updates):
-        tokens = dealt(part, ranks, work.prompt)
-        computing, sending = rates.learn * tokens, exchanging(float(tokens.max()), ranks, rates)
-        yield rates.update + (np.maximum(computing, sending) if cluster.hidden else computing + sending)
-
-
-def exchanging(tokens: float, ranks: int, rates: Rates) -> float:
-    """Seconds in which `ranks` learners gather weights and scatter gradients for so many tokens of the busiest."""
-    if ranks == 1:
-        return 0.0
-    each = (ranks - 1) * rates.latency + rates.exchange * (ranks - 1) / ranks / bandwidth(ranks, rates)
-    return math.ceil(max(tokens, 1.0) / rates.micro) * each
-
-
-def bandwidth(devices: int, rates: Rates) -> float:
-    """Bytes a second between devices: those of one node have their own links."""
-    return rates.within if devices <= rates.node else rates.between
-
-
-def publishing(cluster: Cluster, rates: Rates) -> float:
-    """Seconds in which the learners put the whole weights together; nothing else goes on there."""
-    ranks = cluster.learners
-    return rates.call + rates.weights * (ranks - 1) / ranks / bandwidth(ranks, rates)
-
-
-def delivering(cluster: Cluster, rates: Rates, pieces: int = 64) -> float:
-    """Seconds until the weights are with the last worker. Tree: all of it, log2 hops; ring: in pieces, hop by hop."""
-    if cluster.shared:
-        return 0.0
-    whole = rates.weights / bandwidth(cluster.devices, rates)
-    if cluster.route == "tree":
-        return whole * math.ceil(math.log2(cluster.rollouts + 1))
-    return whole * (1 + (cluster.rollouts - 1) / pieces)
 
 
 def as_json(rates: Rates) -> dict[str, object]:

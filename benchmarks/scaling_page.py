@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling_fit import foretold
 from scaling_pictures import draw
 from scaling_tables import TABLES, Row, number, table
+from scaling_tables import parts as parts_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE, PICTURES = ROOT / "docs/results/scaling", ROOT / "docs/scaling.md", ROOT / "docs/images/scaling"
@@ -39,14 +41,18 @@ Processes that wait for one another, by [SimPy](https://simpy.readthedocs.io), a
   for each row in flight, so a unit's last long answers are sampled at a bad rate. Nothing else is taken before the unit
   is whole, which is how Scoreline's workers do it; `at_once` above 1 lets a worker take further units.
 * Learners get whole groups, the largest to whoever has least; an update is as slow as its busiest rank, and exchanges
-  weights and gradients in every micro-batch, here behind its computing.
+  weights and gradients in every micro-batch: two gathers and a scatter a layer, of which each takes a time of its own,
+  hops around a ring, and its bytes. On GPUs that goes on behind computing; on this CPU it does not.
+* The loop takes its time between the last answer and the first update, and for each call of the learners.
+* Processes that share cores take turns, slow one another down, and wait for a core in the middle of an exchange.
 * Weights are put together by the learners and travel along a ring or a tree; with staleness, during the next step.
 * A worker that fails loses its unit, which others sample; a learner that fails takes all back to the last checkpoint.
 
 Answer lengths are lognormal, cut at a budget, and drawn by seed and step alone: all clusters answer with the same ones.
 
-Left out: traffic on shared links, memory that runs out, the controller's own work on large batches, questions whose
-answers are all long, lengths that change while the policy learns, and whether a stale policy learns as well. A point is
+Left out: traffic on shared links, memory that runs out, the loop's own process (but for its section), sums of gradients
+in fp64, questions whose answers are all long, lengths that change while the policy learns, and whether a stale policy
+learns as well. A point is
 {steps} steps of one seed, behind a warm-up; the best split is the best among {splits} and four sizes of units.
 """
 
@@ -63,6 +69,7 @@ HEADINGS = {
     "failures": "Failures",
     "growing": "Steps that grow with the devices",
     "scoring": "Rewards",
+    "loop": "The loop's own process",
 }
 """The studies, each with its heading, in the order of the page."""
 
@@ -78,6 +85,7 @@ def page(files: Files) -> str:
     parts = [INTRODUCTION, *notes("summary"), told, "## How far off it is\n", *notes("check")]
     checks = {name: files[name] for name in files if name.startswith(CHECK)}
     parts += [checked(name, found) for name, found in checks.items()] or ["Not compared with real runs yet.\n"]
+    parts += [foretold_parts(files["parts"])] if "parts" in files else []
     parts += [section(name, shown(name, files)) for name in HEADINGS if name in files]
     parts += [rates(files["rates"])] if "rates" in files else []
     return "\n".join(parts)
@@ -119,6 +127,12 @@ def checked(name: str, found: Mapping[str, Any]) -> str:
     ]
     source = next(iter(found["rates"].values()))["source"]
     return "\n".join([*notes(name), f"Rates {source}.\n", table(head, lines)])
+
+
+def foretold_parts(rows: Any) -> str:
+    """Parts of two learners beside the fit, as far as it did not see them."""
+    unseen = [row for row in foretold(rows) if not row["seen"]]
+    return "\n".join([*notes("parts"), parts_table(unseen)])
 
 
 def rates(found: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scaling_model import Array, Cluster, Rates, Work, delivering, fastest, learning, publishing
+from scaling_learning import Phase, controlling, delivering, learning, publishing
+from scaling_model import Array, Cluster, Rates, Work, fastest
 from scaling_outcome import Outcome, Step, outcome
 from scaling_workers import Unit, Waiting, Worker, unit
 
@@ -62,15 +63,16 @@ class Simulation:
         spans = [worker.spans for worker in self.workers]
         return outcome(counted, self.env.now, spans, most, self.lost, self.failures)
 
-    def compute(self, seconds: float) -> Waiting:
-        """On a device of its own, or on a core, by turns with the others."""
+    def compute(self, seconds: float, crowd: float | None = None) -> Waiting:
+        """On a device of its own, or on a core, by turns with the others, and slower where other cores are busy too."""
         if self.cores is None:
             yield self.env.timeout(seconds)
             return
+        slower = self.rates.crowd if crowd is None else crowd
         while seconds > 0:
             with self.cores.request() as turn:
                 yield turn
-                yield self.env.timeout(min(SLICE, seconds))
+                yield self.env.timeout(min(SLICE, seconds) * (1 + slower * (self.cores.count - 1)))
             seconds -= SLICE
 
     def arrive(self, done: Unit) -> None:
@@ -101,8 +103,9 @@ class Simulation:
         lengths = self.lengths[step]
         yield from self.compute(self.rates.score * lengths.size / self.cluster.scorers)
         times.append(self.env.now)
-        for ranks in learning(lengths, self.work, self.cluster, self.rates):
-            yield from self._together(ranks)
+        yield from self.compute(controlling(lengths, self.rates))
+        for phase in learning(lengths, self.work, self.cluster, self.rates):
+            yield from self._together(phase)
         times.append(self.env.now)
         yield from self._publish(step + 1)
         times.append(self.env.now)
@@ -157,12 +160,22 @@ class Simulation:
         yield self.env.timeout(self.rates.restart)
         self.up = True
 
-    def _together(self, ranks: Array) -> Waiting:
-        """Until the slowest rank is done."""
+    def _together(self, phase: Phase) -> Waiting:
+        """Until the slowest rank is done. What an exchange takes was measured with all ranks at it."""
+        yield from self.compute(phase.asked)
         if self.cores is None:
-            yield self.env.timeout(float(ranks.max()))
-        else:
-            yield self.env.all_of([self.env.process(self.compute(float(seconds))) for seconds in ranks])
+            yield self.env.timeout(float(phase.computing.max()) + phase.exchanging)
+            return
+        yield self.env.all_of([self.env.process(self.compute(float(seconds))) for seconds in phase.computing])
+        for _ in range(phase.operations):
+            yield from self._exchange(len(phase.computing), phase.exchanging / phase.operations)
+
+    def _exchange(self, ranks: int, seconds: float) -> Waiting:
+        """One operation of all ranks, each on a core. Where others want the cores too, one of them is not there yet."""
+        others = self.cores.count + len(self.cores.queue)
+        yield self.env.all_of([self.env.process(self.compute(seconds, crowd=0.0)) for _ in range(ranks)])
+        if others + ranks > self.cores.capacity:
+            yield self.env.timeout(self.rates.stall)
 
     def _endanger(self, process: Any, devices: int, up: Callable[[], bool]) -> None:
         if self.cluster.failing:

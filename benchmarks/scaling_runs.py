@@ -104,12 +104,12 @@ def measured(runs: Sequence[Real]) -> Rates:
     decode_step, decode_row, unit = fitted(starmap(_decoding, told), ("iterations", "tokens", "calls"))
     update, learn = fitted(starmap(_updating, told), ("updates", "tokens"))
     (annotate,) = fitted(starmap(_annotating, told), ("tokens",))
-    rates = _blank(runs[0].rows, f"measured: {', '.join(run.name for run in runs)}")
+    rates = blank(runs[0].rows, f"measured: {', '.join(run.name for run in runs)}")
     rates = replace(rates, decode_step=decode_step, decode_row=decode_row, unit=unit)
     rates = replace(rates, update=update, learn=learn, annotate=annotate)
     rates = replace(rates, call=_each(called, "time/sync", lambda run: 1))
     rates = replace(rates, score=_each(alone, "time/score", _answers))
-    return replace(rates, latency=_exchanged(runs, rates))
+    return replace(rates, hop=_exchanged(runs, rates), collectives=1.0)
 
 
 def fitted(rows: Iterable[tuple[Mapping[str, float], float]], names: Sequence[str]) -> tuple[float, ...]:
@@ -148,7 +148,10 @@ def middle(values: Iterable[float]) -> float:
 
 def compared(run: Real, rates: Rates, seed: int = 0) -> dict[str, Any]:
     """Seconds a step of a run, as it was and as the model has it."""
-    found = simulate(run.work, run.cluster, replace(rates, rows=run.rows), steps=len(run.steps), seed=seed)
+    known = replace(rates, rows=run.rows)
+    if run.cluster.shared:
+        known = replace(known, unit=0.0, call=0.0, load=0.0)  # nobody is called
+    found = simulate(run.work, run.cluster, known, steps=len(run.steps), seed=seed)
     real = middle(row["time/step"] for row in run.steps)
     parts = {"rollout": found.waited, "sync": found.synced}
     return {
@@ -190,7 +193,7 @@ def _decoding(run: Real, row: Mapping[str, float]) -> tuple[Mapping[str, float],
 
 
 def _updating(run: Real, row: Mapping[str, float]) -> tuple[Mapping[str, float], float]:
-    tokens = _tokens(run, row) + _answers(run) * run.work.prompt
+    tokens = _tokens(run, row) + run.work.questions * run.work.prompt
     return {"updates": float(run.work.updates), "tokens": tokens}, row["time/update"]
 
 
@@ -213,9 +216,9 @@ def _exchanged(runs: Sequence[Real], rates: Rates) -> float:
     return max(middle(left), 0.0) if left else 0.0
 
 
-def _blank(rows: int, source: str) -> Rates:
+def blank(rows: int, source: str) -> Rates:
     """No rate takes any time yet."""
     names = [name for name in Rates.__dataclass_fields__ if name != "sources"]
     zero: dict[str, Any] = dict.fromkeys(names, 0.0)
-    zero |= {"rows": rows, "node": 1, "least": 1, "micro": np.inf, "within": np.inf, "between": np.inf, "mtbf": np.inf}
+    zero |= {"rows": rows, "node": 64, "least": 1, "micro": np.inf, "within": np.inf, "between": np.inf, "mtbf": np.inf}
     return Rates(**zero, sources=dict.fromkeys(names, source))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from scaling_fit import fit, measured_parts
 from scaling_model import Cluster, Lognormal, Rates, Work
 from scaling_outcome import Outcome
 from scaling_process import simulate
@@ -233,6 +234,21 @@ def scoring(scale: Scale) -> list[Row]:
     return rows
 
 
+def loop(scale: Scale) -> list[Row]:
+    """The process of the loop: free as in all other studies, at this machine's rates, and without padding."""
+    here, rates = fit(measured_parts()), rates_of(SMALL, scale.work)
+    told = {name: getattr(here, name) for name in ("control", "handle", "carry", "pad", "ask", "send")}
+    packed = told | {"pad": 0.0, "carry": here.carry + here.pad}
+    rows: list[Row] = []
+    for devices in scale.large:
+        for staleness in scale.few:
+            made = cluster(devices, MIDDLE, staleness, scale.work)
+            assert made is not None
+            for kind, given in (("free", {}), ("as it is", told), ("no padding", packed)):
+                rows.append({"loop": kind, **point(scale.work, made, replace(rates, **given), scale)})
+    return rows
+
+
 STUDIES: dict[str, Callable[[Scale], list[Row]]] = {
     "scaling": scaling,
     "filling": filling,
@@ -243,6 +259,7 @@ STUDIES: dict[str, Callable[[Scale], list[Row]]] = {
     "failures": failures,
     "growing": growing,
     "scoring": scoring,
+    "loop": loop,
 }
 
 

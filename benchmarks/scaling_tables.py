@@ -25,7 +25,13 @@ def grid(
     return table(head, [[*key, *(cells.get(column, "") for column in columns)] for key, cells in lines.items()])
 
 
-WORDS = {"at_once": "units at once", "unit": "questions a unit", "spread": "spread", "score": "s an answer"}
+WORDS = {
+    "at_once": "units at once",
+    "unit": "questions a unit",
+    "spread": "spread",
+    "score": "s an answer",
+    "max_staleness": "staleness",
+}
 """What a column is called, where it is not its name."""
 
 
@@ -158,6 +164,28 @@ def scoring(rows: Sequence[Row]) -> str:
     return f"{told}\n{table(head, lines)}"
 
 
+def loop(rows: Sequence[Row]) -> str:
+    """What the loop's own process costs."""
+    told = "A quarter of the devices learns, thousands of answer tokens a second (seconds a step):\n"
+    cell = lambda row: f"{thousands(row)} ({row['seconds_per_step']:.0f})"  # noqa: E731
+    return f"{told}\n" + grid(rows, "loop", ["devices", "max_staleness"], cell, "{}")
+
+
+def parts(rows: Sequence[Row]) -> str:
+    """Two learners: measured, and what the fit says of a model whose learners it saw alone."""
+    head = ["layers", "part", "answers", "tokens of the busier", "micro-batches", "ms, real", "fitted", "off by"]
+    lines = [
+        [number(r["layers"]), r["part"], *(number(r[name]) for name in ("rows", "tokens", "micro")), *_beside(r)]
+        for r in rows
+    ]
+    return table(head, lines)
+
+
+def _beside(row: Row) -> list[str]:
+    off = 100 * (row["said"] / row["real"] - 1)
+    return [f"{1000 * row['real']:.0f}", f"{1000 * row['said']:.0f}", f"{off:+.0f} %"]
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "scaling": scaling,
     "filling": filling,
@@ -168,4 +196,5 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "failures": failures,
     "growing": growing,
     "scoring": scoring,
+    "loop": loop,
 }

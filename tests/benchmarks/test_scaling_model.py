@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from free_rates import NOTHING, rates
+from scaling_learning import Exchange, Phase, controlling, dealt, delivering, exchanging, learning, publishing
 from scaling_model import (
     Cluster,
     Constant,
@@ -16,14 +18,9 @@ from scaling_model import (
     Work,
     as_json,
     chains,
-    dealt,
     decoded,
     decoding,
-    delivering,
-    exchanging,
     from_json,
-    learning,
-    publishing,
     unit_seconds,
 )
 from scaling_rates import FAILURES, H100, LARGE, SMALL, stated
@@ -60,34 +57,61 @@ def test_a_unit_pays_for_its_call_and_each_prompt_once() -> None:
 def test_whole_groups_go_to_whoever_has_least() -> None:
     lengths = np.array([[4.0, 4.0], [3.0, 3.0], [1.0, 1.0]])
     assert sorted(dealt(lengths, 2, prompt=0).tolist()) == [8, 8]  # 8 | 6 + 2
-    assert sorted(dealt(lengths, 2, prompt=1).tolist()) == [10, 12]
+    assert sorted(dealt(lengths, 2, prompt=1).tolist()) == [9, 10]  # a group's question is computed once
 
 
 def test_rows_are_dealt_where_there_are_fewer_groups_than_ranks() -> None:
     assert sorted(dealt(np.array([[4.0, 1.0, 3.0]]), 2, prompt=0).tolist()) == [4, 4]
 
 
+def whole(phases: Iterable[Phase]) -> list[float]:
+    """Seconds of each phase."""
+    return [phase.asked + float(phase.computing.max()) + phase.exchanging for phase in phases]
+
+
 def test_learning_is_as_slow_as_the_busiest_rank() -> None:
     work = Work(questions=2, answers=1, prompt=0, lengths=Constant(1), updates=2)
     lengths = np.array([[3.0], [5.0]])
-    one = [float(part.max()) for part in learning(lengths, work, Cluster(1, 1), rates(annotate=1, learn=2, update=0.5))]
-    assert one == pytest.approx([8, 6.5, 10.5])
-    two = [float(part.max()) for part in learning(lengths, work, Cluster(2, 1), rates(annotate=1, learn=2, update=0.5))]
-    assert two == pytest.approx([5, 6.5, 10.5])  # one group a minibatch: the other rank has nothing to do
+    told = rates(annotate=1, learn=2, update=0.5)
+    assert whole(learning(lengths, work, Cluster(1, 1), told)) == pytest.approx([8, 6.5, 10.5])
+    # one group a minibatch: the other rank has nothing to do
+    assert whole(learning(lengths, work, Cluster(2, 1), told)) == pytest.approx([5, 6.5, 10.5])
+    assert whole(learning(lengths, work, Cluster(2, 1), replace(told, skew=0.1))) == pytest.approx([5.5, 7.15, 11.55])
+
+
+def test_each_pass_pays_for_its_call_what_it_sends_and_its_micro_batches() -> None:
+    work = Work(questions=2, answers=2, prompt=0, lengths=Constant(1), updates=2)
+    lengths = np.array([[1.0, 3.0], [2.0, 5.0]])  # 11 tokens, minibatches of 4 and 7
+    told = rates(ask=1, send=0.1, passes=0.25, turn=0.5, micro=4)
+    assert whole(learning(lengths, work, Cluster(1, 1), told)) == pytest.approx(
+        [1 + 1.1 + 3 * 0.25, 1 + 0.4 + 0.5, 1 + 0.7 + 1]
+    )
+    alone = Cluster(1, 1, shared=True)
+    assert whole(learning(lengths, work, alone, told)) == pytest.approx([0.75, 0.5, 1]), "one process calls nobody"
+
+
+def test_the_loop_pays_for_answers_tokens_and_places() -> None:
+    told = rates(control=1, handle=0.5, carry=0.1, pad=0.01)
+    assert controlling(np.array([[1.0, 3.0], [2.0, 5.0]]), told) == pytest.approx(1 + 4 * 0.5 + 11 * 0.1 + 20 * 0.01)
 
 
 def test_an_exchange_is_paid_once_a_micro_batch() -> None:
-    told = rates(micro=100, exchange=800, within=100, between=10, node=2, latency=0.5)
-    assert exchanging(250, 1, told) == 0
-    assert exchanging(250, 2, told) == pytest.approx(3 * (0.5 + 800 / 2 / 100))
-    assert exchanging(250, 4, told) == pytest.approx(3 * (3 * 0.5 + 800 * 3 / 4 / 10))
+    told, moved = rates(micro=100, within=100, between=10, node=2, latency=0.5, hop=0.25, leap=2.0), Exchange(3, 800)
+    assert exchanging(array(250, 10), 1, told, moved) == 0
+    assert exchanging(array(250, 10), 2, told, moved) == pytest.approx(3 * (3 * 0.75 + 800 / 2 / 100))
+    # two nodes of two: a ring of two hops and one leap
+    assert exchanging(array(250, 10), 4, told, moved) == pytest.approx(3 * (3 * 3.0 + 800 * 3 / 4 / 10))
+
+
+def test_a_micro_batch_without_an_end_is_one() -> None:
+    assert exchanging(array(250), 2, rates(latency=0.5), Exchange(3, 0)) == pytest.approx(1.5)
 
 
 def test_an_exchange_hides_behind_computing() -> None:
     work = Work(questions=2, answers=1, prompt=0, lengths=Constant(1))
     lengths, told = np.array([[10.0], [10.0]]), rates(learn=1, micro=100, exchange=8, within=1)  # 4 s of exchange
-    shown = [float(next(learning(lengths, work, Cluster(2, 1, hidden=h), told)).max()) for h in (False, True)]
-    assert shown == pytest.approx([14, 10])
+    shown = [whole(learning(lengths, work, Cluster(2, 1, hidden=h), told)) for h in (False, True)]
+    assert shown == [[14], [10]]
 
 
 def test_weights_reach_the_workers_by_a_tree_or_along_a_ring() -> None:
@@ -96,6 +120,8 @@ def test_weights_reach_the_workers_by_a_tree_or_along_a_ring() -> None:
     assert delivering(Cluster(1, 7, route="ring"), told) == pytest.approx(64 + 6)
     assert delivering(Cluster(2, 2, shared=True), told) == 0
     assert publishing(Cluster(4, 1), replace(told, call=2.0)) == pytest.approx(2 + 48)
+    assert publishing(Cluster(4, 1), replace(told, tensors=5, join=0.1, hop=0.2)) == pytest.approx(5 * 0.7 + 48)
+    assert publishing(Cluster(1, 1), replace(told, tensors=5, join=0.1, hop=0.2)) == 0
 
 
 def test_recorded_answers_keep_their_mean_and_their_ends() -> None:
@@ -132,6 +158,7 @@ def test_stated_rates_are_the_sheets_times_a_share() -> None:
     assert stated(LARGE, 2248).rows < 256 <= told.rows
     assert told.between * 9 == pytest.approx(told.within)
     assert H100.node == 8
+    assert (told.collectives, told.gathers, told.tensors) == (86, 58, 339), "28 layers"
 
 
 def test_shared_devices_take_turns() -> None:

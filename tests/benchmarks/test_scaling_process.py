@@ -134,6 +134,21 @@ def test_cores_are_shared_by_turns() -> None:
     assert four.seconds_per_step == pytest.approx(1.0, rel=0.05), "four workers on two cores are no faster"
 
 
+def test_busy_cores_slow_one_another_down() -> None:
+    told = rates(decode_step=0.05, crowd=0.1)
+    one, two = (simulate(TEN, Cluster(1, n, unit=4 // n, cores=2), told) for n in (1, 2))
+    assert one.seconds_per_step == pytest.approx(0.5)
+    assert two.seconds_per_step == pytest.approx(0.55, rel=0.02)
+
+
+def test_operations_stall_where_learners_lack_a_core() -> None:
+    told = rates(decode_step=1e-6, learn=0.01, latency=0.1, collectives=3, stall=0.5)
+    two, three = (simulate(TEN, Cluster(n, 1, cores=2), told).seconds_per_step for n in (2, 3))
+    assert two == pytest.approx(0.4 + 0.3, rel=0.02)  # 40 tokens each, three operations
+    # 40, 20 and 20 tokens on two cores; an operation of three takes two turns, and waits
+    assert three == pytest.approx(0.4 + 3 * (0.2 + 0.5), rel=0.05)
+
+
 def test_shared_devices_do_one_thing_after_the_other() -> None:
     told = rates(decode_step=0.01, learn=0.001)
     found = simulate(TEN, Cluster(2, 2, shared=True), told)

@@ -27,7 +27,9 @@ def test_what_processes_cost_is_told_from_runs_with_processes(tmp_path: Path) ->
     found = measured([*local, one, two])
     assert found.call == pytest.approx(0.2)
     assert found.unit == pytest.approx(0.02, abs=2e-3)
-    assert found.latency == pytest.approx(0.03, rel=0.05)
+    assert found.hop * found.collectives == pytest.approx(0.03, rel=0.05)
+    row = compared(two, found)
+    assert row["error"] == pytest.approx(0, abs=0.1), "what two learners exchange is in the model too"
 
 
 def test_a_lawful_run_is_foretold(tmp_path: Path) -> None:
