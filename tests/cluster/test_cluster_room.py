@@ -30,8 +30,9 @@ Usage = namedtuple("Usage", "total used free")
 def test_learners_that_fit_alone_and_not_together(
     tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of two would hold 2.5 arrays of a quarter of the memory. Nothing asks for the weights that are not there, and
-    the disk has room for checkpoints of any size: it is asked before the learners are.
+    """Each of two would hold 2.5 arrays of a quarter of the memory. Nothing asks for the weights that are not there.
+
+    The disk, which is asked first, has room for checkpoints of any size.
     """
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1 << 60, 0, 1 << 60))
     room = capacity(torch.device("cpu"))
