@@ -19,10 +19,10 @@ from scoreline.backends.cluster.connect import check_room
 from scoreline.backends.cluster.process import WORKERS, cause, check_versions, see
 from scoreline.backends.runtime import Ray
 from scoreline.config import room as rooms
-from scoreline.config.cluster import check_transfer
 from scoreline.config.load import load
 from scoreline.config.room import check_memory, check_rank, check_worker, copies, critic, machine, reading, share
 from scoreline.config.run import Run
+from scoreline.config.workers import check_transfer
 from scoreline.errors import ClusterError, ConfigError, MemoryLimitError, ModelError
 from scoreline.models import footprint, tiny
 from scoreline.models.adapters import Lora

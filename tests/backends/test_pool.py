@@ -21,7 +21,7 @@ from scoreline.backends.runtime import Ray
 from scoreline.backends.transfer import GLOO, Seat, WholeTensors
 from scoreline.models.policy import Policy
 from scoreline.objectives.zoo import grpo
-from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import LocalEngine
 from scoreline.train.learner import LocalLearner
 from scoreline.types import Batch, Request
@@ -98,7 +98,7 @@ class Taking(Worker):
         return True
 
 
-def make() -> tuple[Policy, Engine]:
+def make() -> tuple[Policy, LocalEngine]:
     policy = parts.policy(seed=1)
     return policy, LocalEngine(policy)
 

@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from scoreline.backends import vllm as backend
 from scoreline.backends.parity import gap
-from scoreline.backends.vllm import Vllm, VllmEngine
+from scoreline.backends.vllm import Serving, Vllm, VllmEngine
 from scoreline.errors import EngineError
 from scoreline.models.policy import Model, Policy, load_policy
 from scoreline.rollout.engine import Sampling
@@ -128,10 +130,17 @@ def test_a_cut_leaves_the_log_probabilities_whole(actor: Policy, engine: VllmEng
 
 def test_answers_to_one_question_share_its_computation(engine: VllmEngine, asked: list[Request]) -> None:
     engine.llm.reset_prefix_cache()
-    prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in asked]
-    told = [engine._told(request, SAMPLED) for request in asked]
-    outputs = engine.llm.generate(prompts, told, use_tqdm=False)
-    reused = [output.num_cached_tokens for output in outputs]
+    step, reused = engine.flight.engine.step, []
+    with pytest.MonkeyPatch.context() as patched:
+
+        def noted() -> list[Any]:
+            outputs = step()
+            reused.extend((int(output.request_id), output.num_cached_tokens) for output in outputs)
+            return outputs
+
+        patched.setattr(engine.flight.engine, "step", noted)
+        engine.generate(asked, SAMPLED)
+    reused = [cached for _, cached in sorted(reused)]
     assert all(sum(reused[i + 1 : i + 4]) >= 3 * 32 for i in (0, 4, 8)), reused
 
 
@@ -155,6 +164,48 @@ def test_it_follows_the_learner_after_every_update(moved: Policy, engine: VllmEn
         shift(moved, version)
 
 
+class Later:
+    """An update that comes when it was asked for so many times."""
+
+    def __init__(self, actor: Policy, calls: int) -> None:
+        self.actor, self.calls = actor, calls
+
+    def waiting(self) -> bool:
+        self.calls -= 1
+        return self.calls == 0
+
+    def take(self) -> int:
+        shift(self.actor, 1)
+        return 1
+
+
+def test_weights_that_come_between_two_tokens(actor: Policy, moved: Policy, engine: VllmEngine) -> None:
+    """The engine in this process does the same: it asks after a token what vLLM asks before it."""
+    ids = actor.text.encode(Prompt("a", ({"role": "user", "content": "Name three rivers."},)))
+    flying = [Request((*ids, 198 + i), (0, 0, i, 0)) for i in range(16)]
+    later = [replace(request, stream=(0, 1, *request.stream[2:])) for request in flying]
+    own = LocalEngine(actor)
+    engine.load(0)
+    before = [weight.detach().clone() for weight in actor.model.parameters()]
+    engine.arrivals = Later(actor, 8)
+    theirs = engine.generate([*flying, *later], GREEDY)  # these have the same prompts, and enter behind the others
+    engine.arrivals = None
+    fresh = own.generate(later, GREEDY)
+    with torch.no_grad():
+        for weight, old in zip(actor.model.parameters(), before, strict=True):
+            weight.copy_(old)
+    own.arrivals = Later(actor, 7)
+    ours = own.generate(flying, GREEDY)
+    assert [answer.versions for answer in theirs[:16]] == [answer.versions for answer in ours]
+    assert any(answer.versions[6:8] == (0, 1) for answer in ours)
+    assert tokens(theirs[:16]) == tokens(ours)
+    for one, other in zip(theirs, ours, strict=False):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=2e-3)
+    entered = [(one, other) for one, other in zip(theirs[16:], fresh, strict=True) if one.version == 1]
+    assert entered
+    assert all(one.token_ids == other.token_ids for one, other in entered), "they share nothing of the old weights"
+
+
 def test_a_head_that_is_left_behind_is_caught(
     moved: Policy, engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +216,30 @@ def test_a_head_that_is_left_behind_is_caught(
     monkeypatch.undo()
     engine.load(2)
     assert engine.probe().within(1e-4, 1e-3)
+
+
+def test_several_callers_fill_one_batch(actor: Policy, engine: VllmEngine, asked: list[Request]) -> None:
+    steps, settings = 0, replace(engine.settings, rows=12)
+    many = VllmEngine(actor, settings, SAMPLED, [asked[0].prompt_ids], Serving(callers=3))
+    step = many.flight.engine.step
+
+    def counted() -> Any:
+        nonlocal steps
+        steps += 1
+        return step()
+
+    many.flight.engine.step = counted
+    try:
+        with ThreadPoolExecutor(3) as callers:
+            done = [callers.submit(many.generate, asked[i : i + 4], SAMPLED) for i in (0, 4, 8)]
+            answers = [answer for each in done for answer in each.result()]
+            assert steps < 3 * 16, "a step is one for all of them"
+            assert gap(actor, asked, answers, 1.0).within(1e-4, 1e-3), "everybody gets what he asked for"
+            broken = callers.submit(many.generate, [Request((5,) * 400, (0, 0, 0, 0))], SAMPLED)
+            assert "maximum model length of 256" in str(broken.exception())
+            assert len(callers.submit(many.generate, asked, SAMPLED).result()) == 12, "the next call is not spoilt"
+    finally:
+        many.close()
 
 
 class Forgetful(VllmEngine):

@@ -12,7 +12,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from scoreline.backends.installed import check_distribution, installed
-from scoreline.backends.vllm import TESTED, Vllm, check_reported, seed
+from scoreline.backends.vllm import TESTED, Vllm, check_reported
+from scoreline.backends.vllm_flight import seed
 from scoreline.config.build import encode
 from scoreline.config.engine import context_of, make_engine
 from scoreline.config.load import load

@@ -11,7 +11,7 @@ from scoreline.backends.cluster.process import Setting
 from scoreline.backends.cluster.worker import Inbox, Worker
 from scoreline.backends.transfer import Arrays, WholeTensors
 from scoreline.models.policy import Policy
-from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import LocalEngine
 from scoreline.types import Request
 from tests import parts
@@ -27,7 +27,7 @@ def holds(policy: Policy, arrays: Arrays) -> bool:
     return all(torch.equal(w, torch.from_numpy(arrays[name])) for name, w in policy.weights().items())
 
 
-def make() -> tuple[Policy, Engine]:
+def make() -> tuple[Policy, LocalEngine]:
     policy = parts.policy()
     return policy, LocalEngine(policy)
 

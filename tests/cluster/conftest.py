@@ -7,11 +7,14 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scoreline.backends.cluster.connect import PRIVATE, QUIET
+from tests import parts
+from tests.cluster.vllm_run import SHAPE
 
 PLACES = 6
 HEAD = f"""
@@ -37,3 +40,11 @@ def cluster() -> Iterator[str]:
             yield told.split()[-1]
         finally:
             head.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights for vLLM, 50 MB of them, so that their way to a worker is long enough to be hit in the middle."""
+    folder = tmp_path_factory.mktemp("model")
+    parts.policy("llama", **SHAPE, tie_word_embeddings=True, max_position_embeddings=256).save(folder)
+    return folder

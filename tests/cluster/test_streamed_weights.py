@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,10 @@ import pytest
 
 from scoreline.backends.cluster.channel import Channel
 from scoreline.backends.cluster.pool import RolloutPool
-from scoreline.backends.vllm import Vllm
-from scoreline.config.launch import train
-from scoreline.environments.rewards import RewardSpec
 from scoreline.models.adapters import Lora
-from scoreline.models.policy import Model
-from tests import parts
 from tests.cluster.killing import GENERATING, Killer, killing
-from tests.cluster.small_run import completions, left, metrics, on, recorded
+from tests.cluster.small_run import completions, left, metrics
+from tests.cluster.vllm_run import STEPS, taught
 
 pytestmark = [
     pytest.mark.ray,
@@ -27,37 +23,6 @@ pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed (make test-vllm)"),
 ]
 RECEIVING = "ray::Worker.receive"
-SHAPE = {"hidden_size": 256, "intermediate_size": 4096, "num_hidden_layers": 4, "num_attention_heads": 4}
-STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, 50 MB of them, so that a stream takes long enough to be hit in the middle."""
-    folder = tmp_path_factory.mktemp("model")
-    parts.policy("llama", **SHAPE, tie_word_embeddings=True, max_position_embeddings=256).save(folder)
-    return folder
-
-
-def taught(
-    folder: Path, address: str, model: Path, transfer: Any, steps: int = STEPS, lora: Lora | None = None, **told: Any
-) -> Path:
-    """Some steps of GRPO towards answers with a 7; two steps between probes."""
-    engine = Vllm(context=64, memory=0.002, rows=told.pop("rows", 32), eager=True, probe_every=2)
-    length = told.pop("length", 12)
-    runtime = on(address, unit=2, transfer=transfer, timeout=60, **told)
-    run = recorded(folder, runtime, engine=engine)
-    reward = (RewardSpec("format_match", options={"pattern": r"[\s\S]*7[\s\S]*"}),)
-    return train(
-        replace(
-            run,
-            model=Model(path=str(model), device="cpu", lora=lora),
-            reward=reward,
-            train=replace(run.train, steps=steps, minibatches=1, num_generations=4),
-            sampling=replace(run.sampling, max_completion_length=length),
-            eval=replace(run.eval, prompts=4, k=1),
-        )
-    )
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,11 +111,23 @@ def test_what_a_runtime_cannot_do(tmp_path: Path, runtime: str, said: list[str])
     assert all(part in message for part in said), message
 
 
-def test_vllm_takes_no_weights_in_flight() -> None:
-    run = Run(engine=Vllm(), runtime=Ray(max_staleness=1, in_flight=True))
-    with pytest.raises(ConfigError, match="between answers, not inside of them"):
-        check_plan(run)
-    check_plan(replace(run, engine=Local()))
+@pytest.mark.parametrize(
+    ("engine", "runtime", "said"),
+    [
+        (Local(), Ray(at_once=2), "samples one unit at a time"),
+        (Local(), Ray(transfer="stream"), "streamed into vLLM alone"),
+        (Vllm(), Ray(max_staleness=1, in_flight=True, transfer="stream"), "waits until nobody samples"),
+        (Vllm(probe_every=4), Ray(max_staleness=1, in_flight=True), "is not probed again"),
+    ],
+)
+def test_what_workers_cannot_do(engine: Local | Vllm, runtime: Ray, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_plan(Run(engine=engine, runtime=runtime))
+
+
+def test_what_workers_can_do() -> None:
+    check_plan(Run(engine=Vllm(), runtime=Ray(max_staleness=1, in_flight=True, at_once=4)))
+    check_plan(Run(engine=Local(), runtime=Ray(max_staleness=1, in_flight=True)))
 
 
 def test_files(tmp_path: Path) -> None:

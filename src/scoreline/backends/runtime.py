@@ -29,12 +29,16 @@ class Ray:
 
     `learners` ranks hold the model together (FSDP2), `rollouts` workers sample, `scorers` processes score the answers
     of training (0: the loop's own process does). A unit of `unit` questions is always sampled together, whoever does it
-    (left out: a step's questions divided by the workers). Answers may be sampled by a policy that is up to
-    `max_staleness` steps old; 0 is synchronous. Such answers are weighed by `stale_correction`, which stands for
-    `objective.correction` where that says nothing. With `in_flight` a worker takes new weights between two tokens of
-    the answers that it is at, not after them: long answers end with younger tokens, and are as old as their oldest.
-    `transfer` says how weights get there: "store" by Ray's object store, "stream" by vLLM's own transfer to all workers
-    at once, between two units; "auto" streams where vLLM samples on GPUs.
+    (left out: a step's questions divided by the workers). A vLLM worker samples `at_once` units at a time: the next
+    one fills the places that short answers of the last one leave. Then numbers depend on what else it is at.
+
+    Answers may be sampled by a policy that is up to `max_staleness` steps old; 0 is synchronous. Such answers are
+    weighed by `stale_correction`, which stands for `objective.correction` where that says nothing. With `in_flight` a
+    worker takes new weights between two tokens of the answers that it is at, not after them: long answers end with
+    younger tokens, and are as old as their oldest. `transfer` says how weights get there: "store" by Ray's object
+    store, "stream" by vLLM's own transfer to all workers at once, between two units; "auto" streams where vLLM samples
+    on GPUs, but not in flight.
+
     `address` is that of a cluster that runs ("auto" finds it); left out, a cluster of this machine alone, on loopback.
     `threads` are those of each process on a CPU (left out: the cores divided by the processes that compute at one
     time).
@@ -47,6 +51,7 @@ class Ray:
     rollouts: int = 1
     scorers: int = 0
     unit: int | None = None
+    at_once: int = 1
     max_staleness: int = 0
     in_flight: bool = False
     transfer: Literal["auto", "store", "stream"] = "auto"
@@ -62,6 +67,7 @@ class Ray:
             ("rollouts", 1),
             ("scorers", 0),
             ("unit", 1),
+            ("at_once", 1),
             ("max_staleness", 0),
             ("threads", 1),
         ):

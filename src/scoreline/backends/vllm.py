@@ -4,11 +4,11 @@ every update. vLLM itself is imported when an engine is made, and not before.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -21,11 +21,12 @@ from scoreline.backends.installed import check_distribution, installed
 from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Gap, gap
 from scoreline.backends.stream import Streamed, register
 from scoreline.backends.transfer import DTYPES, Seat, described
+from scoreline.backends.vllm_flight import Flight, completion, parameters
 from scoreline.backends.vllm_model import ENVIRONMENT, QUIET, describe_model, repack_heads, room
 from scoreline.errors import ConfigError, EngineError
 from scoreline.models.policy import Policy
 from scoreline.objectives.ratios import TruncatedImportance
-from scoreline.rollout.engine import Sampling
+from scoreline.rollout.engine import Arrivals, Sampling
 from scoreline.types import Completion, Metrics, Request
 
 TESTED = SpecifierSet(">=0.32,<0.33")
@@ -86,12 +87,24 @@ class Vllm:
         return policy.precision if self.dtype == "auto" else self.dtype
 
 
+@dataclass(frozen=True)
+class Serving:
+    """What vLLM does as a rollout worker: `backend` moves streamed weights, `callers` ask at the same time, and with
+    `in_flight` weights come between two tokens.
+    """
+
+    backend: str | None = None
+    callers: int = 1
+    in_flight: bool = False
+
+
 class VllmEngine:
     """Answers from vLLM with the learner's weights.
 
     `questions` are prompts as tokens, some of which the probe asks. A request's seed is a hash of its stream. vLLM
     draws the same token for the same seed and the same numbers; the numbers depend on what else is in the batch, so
-    the same run twice gives the same tokens, and a request in another batch may not.
+    the same run twice gives the same tokens, and a request in another batch may not. Where there are `arrivals`, new
+    weights are taken between two tokens; the keys and values of the tokens before stay.
     """
 
     def __init__(
@@ -100,7 +113,7 @@ class VllmEngine:
         settings: Vllm,
         sampling: Sampling,
         questions: Sequence[tuple[int, ...]],
-        backend: str | None = None,
+        serving: Serving = Serving(),
     ) -> None:
         check_reported(sampling)
         check_installed()
@@ -108,10 +121,13 @@ class VllmEngine:
         self.questions = list(dict.fromkeys(questions))[:PROBE_PROMPTS]
         self.gap: Gap | None = None
         self.stream = Streamed()
+        self.arrivals: Arrivals | None = None
+        self.flight = Flight(settings.rows, serving.callers, self._arrived)
         self.llm: Any = None
         with torch.random.fork_rng():  # vLLM seeds torch and draws from it
             try:
-                self.llm = start(policy, settings, sampling, backend)
+                self.llm = self.flight.call(partial(start, policy, settings, sampling, serving))
+                self.flight.engine = self.llm.llm_engine
                 self.load(0)  # and answer a little: some of what vLLM cannot run shows only then
             except FAILURES as error:
                 raise failed(policy, settings, error) from error
@@ -124,15 +140,12 @@ class VllmEngine:
                 got=f"temperature {sampling.temperature}",
                 accepted=f"0 or {self._temperature()}",
             )
-        prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
-        told = [self._told(request, sampling) for request in requests]
-        outputs = self.llm.generate(prompts, told, use_tqdm=False)
-        return [self._completion(output.outputs[0]) for output in outputs]
+        told = [parameters(request, sampling, self.policy.text.eos_ids) for request in requests]
+        return [completion(output) for output in self.flight.answer([request.prompt_ids for request in requests], told)]
 
     def load(self, version: int) -> None:
         """Copy the learner's weights; probe where that is due."""
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weights()})
-        self._renewed(version)
+        self.flight.call(lambda: self._copy(version))
         every = self.settings.probe_every
         if self.gap is None or (every and version % every == 0):
             self.gap = self.probe()
@@ -142,9 +155,7 @@ class VllmEngine:
 
         Raises `LOST` where they did not come whole: until the next `load` it cannot sample.
         """
-        self.stream.sit(seat)
-        self.stream.received(described(self.policy, seat.precision), self.llm)
-        self._renewed(version)
+        self.flight.call(lambda: self._stream(version, seat))
 
     def facts(self) -> Metrics:
         """Nothing beside what the loop measures."""
@@ -169,6 +180,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """Give the memory back."""
+        self.flight.close()
         self.llm.llm_engine.engine_core.shutdown()
         self.llm = None
 
@@ -179,35 +191,27 @@ class VllmEngine:
             "sampler and learner differ by": str(self.gap),
         }
 
+    def _arrived(self) -> None:
+        if self.arrivals is not None and self.arrivals.waiting():
+            self._copy(self.arrivals.take())
+
+    def _copy(self, version: int) -> None:
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weights()})
+        self._renewed(version)
+
+    def _stream(self, version: int, seat: Seat) -> None:
+        self.stream.sit(seat)
+        self.stream.received(described(self.policy, seat.precision), self.llm)
+        self._renewed(version)
+
     def _renewed(self, version: int) -> None:
         self.llm.apply_model(repack_heads)
-        self.llm.reset_prefix_cache()
-        self.version = version
+        if not self.flight.flying:  # who is in flight keeps keys and values, and shares them with nobody who enters
+            self.llm.reset_prefix_cache()
+        self.flight.renew(version)
 
     def _temperature(self) -> float:
         return self.sampling.temperature or 1.0
-
-    def _told(self, request: Request, sampling: Sampling) -> Any:
-        from vllm import SamplingParams
-
-        return SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            seed=seed(request.stream),
-            max_tokens=sampling.max_completion_length,
-            logprobs=0,  # the sampled token's alone
-            ignore_eos=True,  # what ends an answer is the policy's to say
-            stop_token_ids=list(self.policy.text.eos_ids),
-            stop=list(sampling.stop) or None,
-            include_stop_str_in_output=True,
-            detokenize=bool(sampling.stop),
-        )
-
-    def _completion(self, output: Any) -> Completion:
-        ids = tuple(output.token_ids)
-        logps = tuple(step[token].logprob for step, token in zip(output.logprobs, ids, strict=True))
-        return Completion(ids, logps, "stop" if output.finish_reason == "stop" else "length", self.version)
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         dtype = DTYPES[self.settings.precision(self.policy)]
@@ -215,16 +219,11 @@ class VllmEngine:
             yield name, weight.to(dtype)
 
 
-def seed(stream: Sequence[int]) -> int:
-    """63 bits of a hash of the stream's address."""
-    address = ",".join(str(int(part)) for part in stream).encode()
-    return int.from_bytes(hashlib.blake2b(address, digest_size=8).digest(), "little") >> 1
-
-
-def start(policy: Policy, settings: Vllm, sampling: Sampling, backend: str | None = None) -> Any:
-    """vLLM with the policy's architecture and tokenizer, and weights that mean nothing yet; `backend` is what will move
-    streamed weights.
+def start(policy: Policy, settings: Vllm, sampling: Sampling, serving: Serving) -> Any:
+    """vLLM with the policy's architecture and tokenizer, and weights that mean nothing yet. Where weights come in
+    flight it prepares no batch while another one runs, whose tokens would be noted as those of younger weights.
     """
+    backend = serving.backend
     os.environ.update(ENVIRONMENT)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -246,6 +245,7 @@ def start(policy: Policy, settings: Vllm, sampling: Sampling, backend: str | Non
             enable_prefix_caching=True,
             logprobs_mode="raw_logprobs" if sampling.temperature in (0.0, 1.0) else "processed_logprobs",
             seed=0,
+            async_scheduling=False if serving.in_flight else None,
             weight_transfer_config=None if backend is None else {"backend": backend},
             **room(policy, settings.memory),
         )

@@ -9,12 +9,12 @@ from typing import Any
 
 from scoreline.backends.cluster.pool import RolloutPool
 from scoreline.backends.runtime import Ray
-from scoreline.backends.vllm import Vllm
 from scoreline.config.apprentice import checker_for, make_apprentice
 from scoreline.config.engine import check_engine, context_of
 from scoreline.config.hosts import Here, Host
 from scoreline.config.jury import OWN, Jury, load_jury, load_named, named
 from scoreline.config.run import Run, completed
+from scoreline.config.workers import check_workers
 from scoreline.environments.census import census
 from scoreline.environments.prompts import load
 from scoreline.environments.rewards import RewardSpec, Scorer
@@ -164,13 +164,7 @@ def check_plan(run: Run) -> None:
             accepted="an objective with a value loss, such as that of actor_critic or ppo",
             todo="leave critic.freeze_after out, or choose another algorithm.",
         )
-    if isinstance(run.runtime, Ray) and run.runtime.in_flight and isinstance(run.engine, Vllm):
-        raise ConfigError(
-            "vLLM's engine gets new weights between answers, not inside of them.",
-            got='runtime.in_flight=true with engine.type="vllm"',
-            accepted='in_flight with engine.type="local"',
-            todo="leave runtime.in_flight out.",
-        )
+    check_workers(run)
     if run.sampling.temperature <= 0:
         raise ConfigError(
             "Training samples at a temperature above 0: greedy answers to one question are all the same.",

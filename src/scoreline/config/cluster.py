@@ -16,13 +16,13 @@ from scoreline.backends.cluster.channel import Channel
 from scoreline.backends.cluster.connect import check_room, connected
 from scoreline.backends.cluster.gang import GangLearner
 from scoreline.backends.cluster.pool import RolloutPool
-from scoreline.backends.cluster.process import Setting, nodes, places, spawn
+from scoreline.backends.cluster.process import NEWS, UNITS, Setting, nodes, places, spawn
 from scoreline.backends.cluster.scorers import ScorerPool, ScoringProcess
 from scoreline.backends.cluster.worker import Worker
 from scoreline.backends.parity import PROBE_ANSWERS, PROBE_PROMPTS, PROBE_TOKENS, TOLERANCES, Probe
 from scoreline.backends.runtime import Ray
 from scoreline.backends.transfer import GLOO, NCCL, WholeTensors
-from scoreline.backends.vllm import Vllm
+from scoreline.backends.vllm import Serving, Vllm, VllmEngine
 from scoreline.config.engine import make_engine
 from scoreline.config.hosts import Here, Host, Ids, made_by, make_learner
 from scoreline.config.jury import load_jury
@@ -33,7 +33,8 @@ from scoreline.errors import ConfigError
 from scoreline.models.policy import Policy, load_policy
 from scoreline.objectives.objective import Objective
 from scoreline.rollout.collect import Scores
-from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.engine import Sampling
+from scoreline.rollout.local import LocalEngine
 from scoreline.train.learner import Learner, LocalLearner
 from scoreline.train.ranks import Ranks
 from scoreline.types import Request
@@ -45,8 +46,6 @@ def hosting(run: Run, folder: Path, budget: Budget) -> Iterator[Callable[[], Hos
     objective = completed(run)
     if isinstance(run.runtime, Ray):
         settings = run.runtime
-        check_scorers(run, settings)
-        check_transfer(run, settings)
         folder.mkdir(parents=True, exist_ok=True)
         with connected(settings) as ray:
             yield lambda: OnCluster(run, objective, ray, settings, folder, budget)
@@ -80,7 +79,8 @@ class OnCluster:
         told, asked = self.settings, list(dict.fromkeys(questions))[:PROBE_PROMPTS]
         self.group = places(self.ray, told.rollouts, "SPREAD", self.gpus, told.timeout)
         channel = self.channel()
-        self.make = partial(make_worker, self.run, asked, None if channel is None else channel.backend)
+        serving = Serving(None if channel is None else channel.backend, told.at_once, told.in_flight)
+        self.make = partial(make_worker, self.run, asked, serving)
         unit = told.unit or (None if told.rollouts == 1 else math.ceil(self.run.train.prompts_per_step / told.rollouts))
         probe = make_probe(self.run, self.gang, asked, streamed=channel is not None)
         self.pool = RolloutPool(self.ray, told, self.hire, self.gang.publish, probe, unit, self.budget, channel)
@@ -91,7 +91,8 @@ class OnCluster:
     def channel(self) -> Channel | None:
         """What weights are streamed through, where they are."""
         engine, told = self.run.engine, self.settings
-        if not isinstance(engine, Vllm) or told.transfer == "store" or (told.transfer == "auto" and not self.gpus):
+        stored = told.in_flight or not self.gpus if told.transfer == "auto" else told.transfer == "store"
+        if not isinstance(engine, Vllm) or stored:
             return None
         precision = self.run.model.precision if engine.dtype == "auto" else engine.dtype
         backend = NCCL if self.gpus else GLOO
@@ -109,7 +110,7 @@ class OnCluster:
             gpus=self.gpus,
             threads=setting.threads,
             arguments=(partial(self.make, *beside), self.transfer, setting),
-            news=self.settings.in_flight,
+            groups=threads_beside(self.settings),
         )
 
     def scores(self, scorer: Scorer) -> Scores:
@@ -151,42 +152,20 @@ def make_rank(run: Run, objective: Objective, ranks: Ranks, learners: int = 1) -
 
 
 def make_worker(
-    run: Run, questions: Sequence[Ids], backend: str | None = None, learners: int = 0, rollouts: int = 1
-) -> tuple[Policy, Engine]:
-    """The engine of a rollout worker, in its own process, and the policy whose weights it samples with; `backend` is
-    what weights are streamed by, where they are. Its node has so many learners, and workers, itself one of them.
+    run: Run, questions: Sequence[Ids], serving: Serving, learners: int = 0, rollouts: int = 1
+) -> tuple[Policy, LocalEngine | VllmEngine]:
+    """The engine of a rollout worker, in its own process, and the policy whose weights it samples with; `serving` is
+    for vLLM. Its node has so many learners, and workers, itself one of them.
     """
     check_worker(run, learners, rollouts)
     policy = load_policy(run.model)
-    return policy, make_engine(run.engine, policy, run.sampling, questions, backend)
+    return policy, make_engine(run.engine, policy, run.sampling, questions, serving)
 
 
 def make_scores(run: Run) -> Scorer:
     """The training's reward functions and judges, in a process of their own."""
     judges = load_jury(replace(run, model=replace(run.model, device="cpu")), None).functions()
     return Scorer(run.reward, judges=judges, steps=run.step_reward, none=run.steps.none)
-
-
-def check_scorers(run: Run, settings: Ray) -> None:
-    """A judge that learns is one model, in one process."""
-    if settings.scorers and run.judge is not None:
-        raise ConfigError(
-            "The run's own judge lives in one process, and rewards ask it there.",
-            got=f"runtime.scorers={settings.scorers} with a table [judge]",
-            accepted="runtime.scorers=0 with [judge]; reward models that a reward names by folder or id",
-            todo="leave runtime.scorers out.",
-        )
-
-
-def check_transfer(run: Run, settings: Ray) -> None:
-    """Weights are streamed by vLLM's own means."""
-    if settings.transfer == "stream" and not isinstance(run.engine, Vllm):
-        raise ConfigError(
-            "Weights can be streamed into vLLM alone.",
-            got='runtime.transfer="stream" with engine.type="local"',
-            accepted='"stream" with engine.type="vllm"; "store" and "auto" with either engine',
-            todo="leave runtime.transfer out, or set engine=vllm.",
-        )
 
 
 def make_probe(run: Run, learner: Learner, questions: Sequence[Ids], *, streamed: bool) -> Probe:
@@ -218,6 +197,12 @@ def threads(settings: Ray) -> int:
     asynchronous = settings.max_staleness > 0
     busy = settings.learners + settings.rollouts if asynchronous else max(settings.learners, settings.rollouts)
     return max(1, len(os.sched_getaffinity(0)) // busy)
+
+
+def threads_beside(settings: Ray) -> dict[str, int]:
+    """Of a rollout worker: those that wait for units, where it has several, and that take in weights meanwhile."""
+    waiting = {UNITS: settings.at_once} if settings.at_once > 1 else {}
+    return waiting | ({NEWS: 1} if settings.in_flight else {})
 
 
 def gpus(ray: Any, device: str) -> float:

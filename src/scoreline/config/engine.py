@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scoreline.backends.cluster.pool import RolloutPool
-from scoreline.backends.vllm import Vllm, VllmEngine, check_installed, check_reported
+from scoreline.backends.vllm import Serving, Vllm, VllmEngine, check_installed, check_reported
 from scoreline.errors import ConfigError
 from scoreline.models.outline import Speaker
 from scoreline.models.policy import Policy
@@ -25,13 +25,13 @@ def make_engine(
     policy: Policy,
     sampling: Sampling,
     questions: Sequence[tuple[int, ...]],
-    backend: str | None = None,
+    serving: Serving = Serving(),  # noqa: B008 - frozen
 ) -> LocalEngine | VllmEngine:
     """The engine, ready to answer with the policy's weights; `questions` are for its probe, where it has one, and
-    `backend` is what vLLM streams weights by, where it does.
+    `serving` is for vLLM as a rollout worker.
     """
     if isinstance(engine, Vllm):
-        return VllmEngine(policy, engine, sampling, questions, backend)
+        return VllmEngine(policy, engine, sampling, questions, serving)
     return LocalEngine(policy, max_rows=engine.rows)
 
 

@@ -41,6 +41,18 @@ class Engine(Protocol):
         ...
 
 
+class Arrivals(Protocol):
+    """Weights that come in while answers are in flight."""
+
+    def waiting(self) -> bool:
+        """Whether any have come in."""
+        ...
+
+    def take(self) -> int:
+        """The policy has them from here on; their version."""
+        ...
+
+
 class Foreseeing(Engine, Protocol):
     """An engine that samples what will be asked for while its caller does something else."""
 

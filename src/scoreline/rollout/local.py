@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from scoreline.errors import ConfigError
 from scoreline.models.decoder import make_decoder
 from scoreline.models.device import lowered
 from scoreline.models.policy import Policy
-from scoreline.rollout.engine import Sampling
+from scoreline.rollout.engine import Arrivals, Sampling
 from scoreline.rollout.sampling import draw, uniforms
 from scoreline.types import Completion, Metrics, Request
 
@@ -32,18 +31,6 @@ class Local:
     def __post_init__(self) -> None:
         if self.rows < 1:
             raise ConfigError("engine.rows is a count.", got=self.rows, accepted="at least 1")
-
-
-class Arrivals(Protocol):
-    """Weights that come in while answers are in flight."""
-
-    def waiting(self) -> bool:
-        """Whether any have come in."""
-        ...
-
-    def take(self) -> int:
-        """The policy has them from here on; their version."""
-        ...
 
 
 class LocalEngine:

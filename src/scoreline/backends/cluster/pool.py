@@ -3,14 +3,15 @@
     queue of units  --idle worker-->  answers          a worker that dies: its unit goes back to the front of the queue
     new weights     --every worker->  loaded           a new worker: weights, probe, admitted
 
-A unit's numbers do not depend on who samples it, so neither a death nor the number of workers changes a token.
+A unit's numbers do not depend on who samples it, so neither a death nor the number of workers changes a token. Only
+where a worker has several units at once (`runtime.at_once`) they depend on what else it is at.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -20,7 +21,7 @@ from scoreline.backends.cluster.backlog import Backlog
 from scoreline.backends.cluster.budget import Budget
 from scoreline.backends.cluster.channel import Channel
 from scoreline.backends.cluster.member import Job, Member, Weights
-from scoreline.backends.cluster.process import NEWS, cause, check_versions, unborn, versions
+from scoreline.backends.cluster.process import NEWS, UNITS, cause, check_versions, unborn, versions
 from scoreline.backends.parity import Probe
 from scoreline.backends.runtime import Ray
 from scoreline.rollout.collect import TRAIN
@@ -110,15 +111,15 @@ class RolloutPool:
         self._occupy()
 
     def facts(self) -> Metrics:
-        """Of the step that just ended: seconds of waiting and of sending weights, the share of time in which workers
-        sampled, processes that were replaced, answers that were too old, and how many of the learner's steps lie
-        between the oldest token of an answer and the update that used it; with `runtime.in_flight` also the share of
-        answers with tokens of several versions.
+        """Of the step that just ended: seconds of waiting and of sending weights, the share of the workers' places for
+        units in which one was sampled, processes that were replaced, answers that were begun again and that were too
+        old, and how many of the learner's steps lie between the oldest token of an answer and the update that used it;
+        with `runtime.in_flight` also the share of answers with tokens of several versions.
         """
         names = ("time/wait", "time/sync", "rollouts/restarts", "rollouts/requeued", "rollouts/dropped")
         now, version = time.monotonic(), self.weights.version - 1  # of the step that ended: the weights are the next's
         running = sum(now - max(job.since, self.since) for job in self.jobs.values() if job.unit is not None)
-        shared = (self.counts["busy"] + running) / ((now - self.since) * len(self.members))
+        shared = (self.counts["busy"] + running) / ((now - self.since) * len(self.members) * self.settings.at_once)
         known = {name: float(self.counts[name]) for name in names} | {"rollouts/utilisation": shared}
         if self.trained:
             ages = [version - answer.version for answer in self.trained]
@@ -182,8 +183,8 @@ class RolloutPool:
 
     def _restock(self) -> None:
         """The newest weights into the store, where a stream took them past somebody. The learners must be free."""
-        busy = {job.member.number for job in self.jobs.values()}
-        behind = (m for m in self.members if m.started and m.version != self.weights.version and m.number not in busy)
+        busy = {job.member for job in self.jobs.values()}
+        behind = (m for m in self.members if m.started and m.version != self.weights.version and m not in busy)
         if self.weights.sent is None and not self.paused and any(behind):
             self.weights = replace(self.weights, sent=self.publish())
 
@@ -213,13 +214,22 @@ class RolloutPool:
         self._occupy()
 
     def _occupy(self) -> None:
-        """Give every idle worker what it needs next: a start, the newest weights, a probe, or a unit of the queue."""
-        busy = {job.member.number for job in self.jobs.values()}
-        for member in () if self.paused else self.members:
-            if member.number not in busy:
-                self._begin(member)
+        """Give every idle worker what it needs next, and units to those that have a place for one."""
+        if self.paused:
+            return
+        held = Counter(job.member for job in self.jobs.values())
+        for member in self.members:
+            if not held[member]:
+                self._prepare(member)
+        other = {job.member for job in self.jobs.values() if job.unit is None}
+        ready = [member for member in self.members if member not in other and self._may_sample(member)]
+        for turn in range(self.settings.at_once):
+            for member in ready:
+                if held[member] <= turn and self._sample(member):
+                    held[member] += 1
 
-    def _begin(self, member: Member) -> None:
+    def _prepare(self, member: Member) -> None:
+        """A start, the newest weights, or a probe, where it needs one."""
         process, now = member.process, time.monotonic()
         if not member.started:
             self.jobs[process.whereabouts.remote()] = Job("start", member, now)
@@ -231,8 +241,22 @@ class RolloutPool:
         elif not member.admitted:
             asked = self.probe.requests, self.probe.sampling
             self.jobs[process.generate.remote(*asked)] = Job("probe", member, now, version=self.weights.version)
-        elif (unit := self.backlog.next()) is not None:
-            self.jobs[process.generate.remote(unit.requests, unit.sampling)] = Job("unit", member, now, unit)
+
+    def _may_sample(self, member: Member) -> bool:
+        """It has the newest weights, or gets them while it samples."""
+        current = member.version == self.weights.version or (self.settings.in_flight and member.version is not None)
+        return member.admitted and current
+
+    def _sample(self, member: Member) -> bool:
+        """Give it the next unit, if there is one."""
+        unit = self.backlog.next()
+        if unit is None:
+            return False
+        generate = member.process.generate
+        if self.settings.at_once > 1:
+            generate = generate.options(concurrency_group=UNITS)
+        self.jobs[generate.remote(unit.requests, unit.sampling)] = Job("unit", member, time.monotonic(), unit)
+        return True
 
     def _finish(self, ref: Any, job: Job) -> None:
         try:
@@ -266,13 +290,17 @@ class RolloutPool:
             self.channel.broke(f"rollout worker {job.member.number} did not get all of it")
 
     def _replace(self, job: Job, why: str) -> None:
-        """Another process in the place of one that is gone; its unit is the next that anybody gets."""
-        number = job.member.number
-        self.budget.spend(f"rollout worker {number}: {why}")
-        warnings.warn(f"rollout worker {number} is replaced: {why}", stacklevel=2)
+        """Another process in the place of one that is gone; its unit is the next that anybody gets. Of several units,
+        the first that is missed says so.
+        """
         if job.unit is not None:
             self.backlog.again(job.unit)
+            self.counts["rollouts/requeued"] += len(job.unit.requests)
+        number = job.member.number
+        if self.members[number] is not job.member:
+            return
+        self.budget.spend(f"rollout worker {number}: {why}")
+        warnings.warn(f"rollout worker {number} is replaced: {why}", stacklevel=2)
         self.counts["rollouts/restarts"] += 1
-        self.counts["rollouts/requeued"] += 0 if job.unit is None else len(job.unit.requests)
         self.ray.kill(job.member.process, no_restart=True)
         self.members[number] = Member(number, self.hire(number))

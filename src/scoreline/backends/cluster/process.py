@@ -30,8 +30,8 @@ PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "PYTHONPATH")
 """Of this process's environment, what every process of the run is given; nothing else of it travels."""
 
 
-NEWS = "news"
-"""The thread of a worker that takes in new weights while another one samples."""
+NEWS, UNITS = "news", "units"
+"""Threads of a worker: one that takes in new weights while others sample, and those that wait for a unit each."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,17 @@ def check_versions(here: dict[str, str], there: dict[str, str], name: str) -> No
 
 
 def spawn(
-    ray: Any, kind: type, bundle: Any, *, gpus: float, threads: int, arguments: Sequence[Any], news: bool = False
+    ray: Any,
+    kind: type,
+    bundle: Any,
+    *,
+    gpus: float,
+    threads: int,
+    arguments: Sequence[Any],
+    groups: dict[str, int] | None = None,
 ) -> Any:
-    """A process of this kind in one bundle of a placement group; with `news` a second thread of it takes calls of that
-    group. It is never restarted behind our back: a process that Ray restarts comes back with the state of its
+    """A process of this kind in one bundle of a placement group; so many more threads of it take calls of each of these
+    `groups`. It is never restarted behind our back: a process that Ray restarts comes back with the state of its
     constructor, silently.
     """
     group, index = bundle
@@ -139,8 +146,7 @@ def spawn(
         "scheduling_strategy": strategy,
         "runtime_env": {"env_vars": given | {"OMP_NUM_THREADS": str(threads)}},
     }
-    groups = {"concurrency_groups": {NEWS: 1}} if news else {}
-    return ray.remote(**options, **groups)(kind).remote(*arguments)
+    return ray.remote(**options, **({"concurrency_groups": groups} if groups else {}))(kind).remote(*arguments)
 
 
 def places(ray: Any, count: int, strategy: str, gpus: float, timeout: float) -> Any:

@@ -14,11 +14,11 @@ from scoreline.backends.stream import LOST
 from scoreline.backends.transfer import Seat, WholeTensors
 from scoreline.backends.vllm import VllmEngine
 from scoreline.models.policy import Policy
-from scoreline.rollout.engine import Engine, Sampling
+from scoreline.rollout.engine import Sampling
 from scoreline.rollout.local import LocalEngine
 from scoreline.types import Completion, Request
 
-MakeEngine = Callable[[], tuple[Policy, Engine]]
+MakeEngine = Callable[[], tuple[Policy, LocalEngine | VllmEngine]]
 
 
 class Inbox:
@@ -63,8 +63,7 @@ class Worker:
         """Process and versions, once the model is loaded: an error of a constructor would lose its kind on the way."""
         self.policy, self.engine = self.make()
         self.inbox = Inbox(self.transfer, self.policy)
-        if isinstance(self.engine, LocalEngine):
-            self.engine.arrivals = self.inbox
+        self.engine.arrivals = self.inbox
         return os.getpid(), versions()
 
     def load(self, version: int, sent: Any) -> None:
