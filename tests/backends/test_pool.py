@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -80,7 +81,7 @@ class Process:
             self.log.append("probe" if told and told[0] is PROBED else method)
             return Call(lambda: getattr(self.worker, method)(*told) if self.alive else DiedError("it is gone"))
 
-        return SimpleNamespace(remote=remote)
+        return SimpleNamespace(remote=remote, options=lambda **_: SimpleNamespace(remote=remote))
 
 
 class Taking(Worker):
@@ -116,11 +117,12 @@ class Stage:
     """What the learner says of them."""
     every: int = 0
     timeout: float = 60.0
+    at_once: int = 1
 
     def open(self) -> RolloutPool:
         probe = Probe(PROBED, SAMPLED, self, 1e-3, 1e-2, self.every)  # type: ignore[arg-type]
         channel = Channel(self, GLOO, "fp32", 600.0)  # type: ignore[arg-type]
-        told = Ray(rollouts=2, max_staleness=1, timeout=self.timeout)
+        told = Ray(rollouts=2, max_staleness=1, timeout=self.timeout, at_once=self.at_once)
         self.pool = RolloutPool(self.cluster, told, self.hire, self.publish, probe, 1, Budget(9), channel)
         self.pool.open()
         return self.pool
@@ -231,3 +233,20 @@ def test_who_is_stuck_is_replaced_though_nobody_waits_for_it() -> None:
         stage.run(1, 5)
     assert all(member.admitted for member in pool.members)
     assert pool.weights.sent is None
+
+
+def test_a_worker_is_at_several_units_and_dies_once() -> None:
+    stage = Stage(at_once=2)
+    pool = stage.open()
+    for step in range(3):
+        pool.expect(asked(step), SAMPLED)
+    held = Counter(job.member.number for job in pool.jobs.values())
+    assert held == {0: 2, 1: 2}, "in turn; two of the six units wait"
+    stage.cluster.kill(pool.members[0].process)
+    with pytest.warns(UserWarning, match="rollout worker 0 is replaced") as told:
+        answers = [answer for step in range(3) for answer in pool.generate(asked(step), SAMPLED)]
+    assert len(told) == 1
+    assert len(answers) == 3 * 4
+    facts = pool.facts()
+    assert (facts["rollouts/restarts"], facts["rollouts/requeued"]) == (1, 2 * 2)
+    assert not pool.jobs

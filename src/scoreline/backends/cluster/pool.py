@@ -131,8 +131,9 @@ class RolloutPool:
 
     def describe(self) -> dict[str, str]:
         """What a report says of it."""
+        each = self.settings.at_once
         return {
-            "rollout workers": str(len(self.members)),
+            "rollout workers": f"{len(self.members)}" + (f", {each} units at a time" if each > 1 else ""),
             "weights travel by": self.channel.describe() if self.channel else "the object store",
             "sampler and learner differ by": str(self.probe.found),
         }
