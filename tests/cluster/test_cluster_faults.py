@@ -36,15 +36,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def nothing_left_behind() -> Iterator[None]:
     yield
     until = time.monotonic() + 20
-    while (rest := [p for p in psutil.Process().children(recursive=True) if is_ray(p)]) and time.monotonic() < until:
+    while (rest := [p for p in psutil.Process().children(recursive=True) if is_ours(p)]) and time.monotonic() < until:
         time.sleep(0.2)
     assert not rest
 
 
-def is_ray(process: psutil.Process) -> bool:
+def is_ours(process: psutil.Process) -> bool:
     try:
         words = " ".join(process.cmdline())
-        return process.status() != psutil.STATUS_ZOMBIE and ("ray::" in words or "raylet" in words)
+        ours = any(name in words for name in ("ray::", "raylet", "scoreline.environments.worker"))
+        return ours and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -129,7 +130,10 @@ def test_too_many_deaths_stop_the_run(tmp_path: Path) -> None:
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "scoreline", "train", str(RECIPE), *told(folder, "run"), *more])
+    """A run from the command line, in a process group of its own; its errors go into the file `said`."""
+    words = [sys.executable, "-m", "scoreline", "train", str(RECIPE), *told(folder, "run"), *more]
+    with (folder / "said").open("wb") as said:
+        return subprocess.Popen(words, stderr=said, start_new_session=True)
 
 
 def wait_for(what: str, process: subprocess.Popen[bytes], after: Path) -> None:
@@ -146,14 +150,20 @@ def test_the_controller_killed_and_resumed(tmp_path: Path, undisturbed: dict[str
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     psutil.wait_procs(children, timeout=120)  # Ray itself takes half a minute to see it
-    assert not [child for child in children if child.is_running() and is_ray(child)], "workers outlived the controller"
+    assert not [child for child in children if child.is_running() and is_ours(child)], "workers outlived the controller"
     assert start(tmp_path, "--resume").wait() == 0
     assert left(tmp_path / "run") == undisturbed
 
 
-def test_sigterm_writes_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whom", ["controller", "group", "all"])
+def test_sigterm_writes_a_checkpoint(tmp_path: Path, whom: str) -> None:
+    """To the controller alone; to its process group, as `timeout` sends it; to all processes, as systemd does."""
     process = start(tmp_path, "train.steps=500", "checkpoint.every=0")
     wait_for(UPDATING, process, tmp_path / "run/metrics.jsonl")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    if whom == "all":
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.terminate()
+    process.terminate() if whom != "group" else os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=45) == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM after step" in (tmp_path / "said").read_text()
     assert list((tmp_path / "run/checkpoints").glob("step-*"))

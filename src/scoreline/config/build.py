@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Built:
     learner: Learner
     jury: Jury
     apprentice: Apprentice | None
-    owners: tuple[Scorer | Segmenter | Host, ...]
+    owners: ExitStack
     census: Mapping[str, Any]
     """Of the questions."""
 
@@ -63,8 +64,7 @@ class Built:
 
     def close(self) -> None:
         """End the processes of users' functions, and give an engine's memory back."""
-        for owner in self.owners:
-            owner.close()
+        self.owners.close()
 
 
 @dataclass(frozen=True)
@@ -86,26 +86,32 @@ def build(run: Run, memory: Path | None = None) -> BuiltHere:
 
 
 def assemble(run: Run, host: Host, memory: Path | None = None) -> Built:
-    """The parts of a run around the models that a host has."""
-    objective, data = completed(run), load(run.data)
-    policy, jury = host.policy, load_jury(run, memory)
-    scorer = Scorer(run.reward, judges=jury.functions(), steps=run.step_reward, none=run.steps.none)
-    held_out = data.held_out[: run.eval.prompts]
-    scorer.check((*data.train, *held_out))
-    prompts, segmenter = encode(policy, data.train, run), make_segmenter(run, policy)
-    learner, engine = host.join([encoded.ids for encoded in prompts])
-    sampler = Sampler(engine, host.scores(scorer), policy.text.decode, segmenter)
-    warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance, run.critic.freeze_after)
-    collector = make_collector(run, objective, sampler, prompts, engine if isinstance(engine, RolloutPool) else None)
-    parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
-    evaluator, truth = make_evaluator(run, policy, sampler, jury, held_out)
-    checker = checker_for(run)
-    if checker is not None:
-        checker.check(data.train)
-    own = jury.loaded.get(OWN)
-    apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
-    owners = tuple(owner for owner in (scorer, segmenter, truth, checker, host) if owner is not None)
-    return Built(parts, evaluator, policy, learner, jury, apprentice, owners, census(data))
+    """The parts of a run around the models that a host has. Where they cannot be made, what owns processes is closed,
+    the host too.
+    """
+    with ExitStack() as owners:
+        owners.enter_context(closing(host))  # first in, last to end
+        objective, data = completed(run), load(run.data)
+        policy, jury = host.policy, load_jury(run, memory)
+        scorer = Scorer(run.reward, judges=jury.functions(), steps=run.step_reward, none=run.steps.none)
+        owners.enter_context(scorer)
+        held_out = data.held_out[: run.eval.prompts]
+        scorer.check((*data.train, *held_out))
+        prompts, segmenter = encode(policy, data.train, run), make_segmenter(run, policy, owners)
+        learner, engine = host.join([encoded.ids for encoded in prompts])
+        sampler = Sampler(engine, host.scores(scorer), policy.text.decode, segmenter)
+        warmup = Warmup(run.critic.warmup_steps, run.critic.warmup_explained_variance, run.critic.freeze_after)
+        foreseeing = engine if isinstance(engine, RolloutPool) else None
+        collector = make_collector(run, objective, sampler, prompts, foreseeing)
+        parts = Parts(run.train, objective, collector, learner, engine, warmup, run.seed)
+        evaluator = make_evaluator(run, policy, sampler, jury, held_out, owners)
+        checker = checker_for(run)
+        if checker is not None:
+            owners.enter_context(checker).check(data.train)
+        own = jury.loaded.get(OWN)
+        apprentice = None if own is None else make_apprentice(run, own, sampler, policy, prompts, checker)
+        told = census(data)
+        return Built(parts, evaluator, policy, learner, jury, apprentice, owners.pop_all(), told)
 
 
 def make_collector(
@@ -125,11 +131,11 @@ def make_collector(
     )
 
 
-def make_segmenter(run: Run, policy: Speaker) -> Segmenter | None:
+def make_segmenter(run: Run, policy: Speaker, owners: ExitStack) -> Segmenter | None:
     """What cuts answers into steps, where something rewards steps."""
     if not run.step_reward:
         return None
-    segmenter = Segmenter(run.steps, policy.text)
+    segmenter = owners.enter_context(closing(Segmenter(run.steps, policy.text)))
     segmenter.check()
     return segmenter
 
@@ -175,32 +181,29 @@ def check_plan(run: Run) -> None:
 
 
 def make_evaluator(
-    run: Run, policy: Speaker, sampler: Sampler, jury: Jury, held_out: Sequence[Prompt]
-) -> tuple[Evaluator | None, Scorer | None]:
-    """The evaluator, or None without held-out prompts, and the scorer that is its own.
+    run: Run, policy: Speaker, sampler: Sampler, jury: Jury, held_out: Sequence[Prompt], owners: ExitStack
+) -> Evaluator | None:
+    """The evaluator, or None without held-out prompts.
 
     Where training is rewarded by whole answers alone and evaluation says nothing else, both score alike. Otherwise the
     evaluation has a scorer of its own for what is right, and notes what the training rewards say of the same answers.
     """
     if not held_out:
-        return None, None
+        return None
     check_right(run)
     alike = not run.eval.reward and not run.step_reward
-    truth = None if alike else Scorer(right_rewards(run), judges=jury.functions())
+    truth = None if alike else owners.enter_context(Scorer(right_rewards(run), judges=jury.functions()))
     if truth is not None:
         truth.check(held_out)
-    return (
-        Evaluator(
-            sampler if truth is None else Sampler(sampler.engine, truth, policy.text.decode),
-            encode(policy, held_out, run),
-            run.sampling,
-            k=run.eval.k,
-            right_at=run.eval.right_at,
-            seed=run.seed,
-            shown=run.eval.shown,
-            judge=None if truth is None else sampler,
-        ),
-        truth,
+    return Evaluator(
+        sampler if truth is None else Sampler(sampler.engine, truth, policy.text.decode),
+        encode(policy, held_out, run),
+        run.sampling,
+        k=run.eval.k,
+        right_at=run.eval.right_at,
+        seed=run.seed,
+        shown=run.eval.shown,
+        judge=None if truth is None else sampler,
     )
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,40 +65,29 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     with hosting(run, folder, budget) as host:
         while True:
             try:
-                attempt(run, folder, host, resume=resume)
+                with opened(run, folder, host, resume=resume) as session:
+                    resume = True  # what the folder holds is of this run now
+                    session.go()
                 return folder
             except GangLostError as error:
                 budget.spend(str(error))
-                warnings.warn(f"all learners start again from the newest checkpoint: {error}", stacklevel=2)
-                resume = True
+                where = "newest checkpoint" if resume else "beginning"
+                warnings.warn(f"all learners start again from the {where}: {error}", stacklevel=2)
 
 
-def attempt(run: Run, folder: Path, host: Callable[[], Host], *, resume: bool) -> None:
-    """Train until the end, an error, or the loss of a learner."""
+@contextmanager
+def opened(run: Run, folder: Path, host: Callable[[], Host], *, resume: bool) -> Iterator[Session]:
+    """A session that can go. All processes of its parts end with it."""
     started = time.monotonic()
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
-    with assembled(run, host(), folder / "judged") as built:
+    with closing(assemble(run, host(), folder / "judged")) as built:
         folder.mkdir(parents=True, exist_ok=True)
         session = open_session(run, folder, built, started, resume=resume)
         busy = machine_is_busy()
         if busy is not None:
             session.console.warning(busy)
         with session.failure_noted(), memory_told():
-            session.go()
-
-
-@contextmanager
-def assembled(run: Run, host: Host, memory: Path) -> Iterator[Built]:
-    """The parts of a run. All processes of theirs end, the host's too where the parts could not be made."""
-    try:
-        built = assemble(run, host, memory)
-    except BaseException:
-        host.close()
-        raise
-    try:
-        yield built
-    finally:
-        built.close()
+            yield session
 
 
 def open_session(run: Run, folder: Path, built: Built, started: float, *, resume: bool) -> Session:

@@ -14,7 +14,7 @@ import torch
 
 from scoreline.config.build import Built
 from scoreline.config.run import Run
-from scoreline.errors import RewardError, ScorelineError
+from scoreline.errors import GangLostError, RewardError, ScorelineError
 from scoreline.reports.console import Console
 from scoreline.reports.doctor import Doctor
 from scoreline.reports.page import write_report
@@ -72,6 +72,10 @@ class Session:
                         break
             except RewardError:  # before the update of its step: the weights are those of the step before
                 self.keep()
+                raise
+            except GangLostError as error:  # nobody starts the learners again for a run that was told to stop
+                if told:
+                    raise cut_short(told[0], self.checkpoints.newest()) from error
                 raise
         self.finish()
 
@@ -222,7 +226,18 @@ def stop_signals(say: Callable[[str], None]) -> Iterator[list[int]]:
 
 def interrupted(number: int, folder: Path, step: int) -> Interrupted:
     """The end that a signal asked for."""
-    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-    error = Interrupted(f"Stopped by {name} after step {step}; a checkpoint is in {folder}.", todo="--resume goes on.")
+    return stopped(number, f"after step {step}; a checkpoint is in {folder}.", "--resume goes on.")
+
+
+def cut_short(number: int, newest: Path | None) -> Interrupted:
+    """The same where the step could not be finished."""
+    if newest is None:
+        return stopped(number, "before the first checkpoint: a learner died in the step.", "--overwrite starts again.")
+    return stopped(number, f"while a learner died in the step; the newest checkpoint is {newest}.", "--resume goes on.")
+
+
+def stopped(number: int, how: str, todo: str) -> Interrupted:
+    """An end with the exit code of the signal."""
+    error = Interrupted(f"Stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} {how}", todo=todo)
     error.code = 128 + number
     return error

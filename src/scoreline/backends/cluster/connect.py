@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -48,7 +49,8 @@ def start(settings: Ray) -> Any:
     os.environ.pop("RAY_ADDRESS", None)  # it would turn a cluster of one's own into somebody else's
     ray = import_module("ray")
     places = settings.learners + settings.rollouts + settings.scorers
-    ray.init(include_dashboard=False, log_to_driver=False, num_cpus=places, logging_level=logging.ERROR)
+    with unheard(signal.SIGTERM):
+        ray.init(include_dashboard=False, log_to_driver=False, num_cpus=places, logging_level=logging.ERROR)
     node = str(ray.util.get_node_ip_address())
     if node not in LOOPBACK:
         ray.shutdown()
@@ -59,6 +61,19 @@ def start(settings: Ray) -> Any:
             todo="start scoreline in a process that has not imported ray before.",
         )
     return ray
+
+
+@contextmanager
+def unheard(number: signal.Signals) -> Iterator[None]:
+    """Whatever is started meanwhile never gets this signal. Who stops a run may send it to all of its processes, and
+    the step that is finished first needs the cluster. Ray keeps Ctrl-C from its own like this; in the end it asks each
+    of them with SIGTERM, and kills it a second later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def join(address: str) -> Any:
