@@ -49,7 +49,7 @@ real: $(VENV)/ready $(SMOLLM2)/DONE   ## the same suite of parts on SmolLM2-135M
 test-vllm: .vllm/ready $(SMOLLM2)/DONE   ## vLLM as the engine, for real: steps of GRPO on SmolLM2, weights that follow
 	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) .vllm/bin/python -m pytest -q tests/backends
 	SCORELINE_SMOLLM2=$(abspath $(SMOLLM2)) .vllm/bin/python -m pytest -q -m ray tests/cluster/test_cluster_real.py \
-		tests/cluster/test_streamed_weights.py
+		tests/cluster/test_streamed_weights.py tests/cluster/test_full_workers.py
 
 $(VENV)/ray: $(VENV)/ready
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[ray]"

@@ -39,7 +39,7 @@ Processes that wait for one another, by [SimPy](https://simpy.readthedocs.io), a
   weights. Steps take their answers in the order of the data.
 * A worker takes the newest weights, then the next unit, and decodes. A decoding step takes a time of its own and a time
   for each row in flight, so a unit's last long answers are sampled at a bad rate. Nothing else is taken before the unit
-  is whole, which is how Scoreline's workers do it; `at_once` above 1 lets a worker take further units.
+  is whole, as Scoreline's workers do it by default; with `at_once` above 1 a worker takes further units.
 * Learners get whole groups, the largest to whoever has least; an update is as slow as its busiest rank, and exchanges
   weights and gradients in every micro-batch: two gathers and a scatter a layer, of which each takes a time of its own,
   hops around a ring, and its bytes. On GPUs that goes on behind computing; on this CPU it does not.
@@ -52,10 +52,13 @@ Answer lengths are lognormal, cut at a budget, and drawn by seed and step alone:
 
 Left out: traffic on shared links, memory that runs out, the loop's own process (but for its section), sums of gradients
 in fp64, questions whose answers are all long, lengths that change while the policy learns, and whether a stale policy
-learns as well. A point is
-{steps} steps of one seed, behind a warm-up; the best split is the best among {splits} and four sizes of units.
+learns as well.
+
+A point is {steps} of one seed, behind a
+warm-up; the best split is the best among {splits} and four sizes of units.
 """
 
+STEPS = "16 steps (8 where steps grow with the devices, 600 with failures)"
 CHECK = "check-"
 """What the names of files of checks begin with."""
 
@@ -81,7 +84,7 @@ def load() -> dict[str, Any]:
 
 def page(files: Files) -> str:
     """What it is, what it says, how it was checked, then one section a study, then the rates."""
-    told = MODEL.format(steps=16, splits="eight shares of learners")
+    told = MODEL.format(steps=STEPS, splits="eight shares of learners")
     parts = [INTRODUCTION, *notes("summary"), told, "## How far off it is\n", *notes("check")]
     checks = {name: files[name] for name in files if name.startswith(CHECK)}
     parts += [checked(name, found) for name, found in checks.items()] or ["Not compared with real runs yet.\n"]

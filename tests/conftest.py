@@ -13,8 +13,8 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-# The same examples every time; `--hypothesis-profile=default` looks for others.
-settings.register_profile("seeded", derandomize=True)
+# The same examples every time, however long one takes; `--hypothesis-profile=default` looks for others.
+settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
 # The files of formulas. Not objective.py: its fields name the parts a recipe knows, and from Python any part fits.

@@ -61,6 +61,20 @@ def causal_lm() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def judge_folder(tmp_path: Path, characters: Callable[..., Any]) -> Callable[..., str]:
+    """The folder of a random judge: `judge_folder(AutoModelForTokenClassification, "gpt2", pad_token="<pad>")`."""
+
+    def make(head: Any, kind: str = "llama", num_labels: int = 1, **special: str) -> str:
+        torch.manual_seed(0)
+        config = CONFIG_MAPPING[kind](vocab_size=110, num_labels=num_labels, **SHARED)
+        head.from_config(config).save_pretrained(tmp_path / "judge")
+        characters(**special).save_pretrained(tmp_path / "judge")
+        return str(tmp_path / "judge")
+
+    return make
+
+
+@pytest.fixture
 def folder(tmp_path: Path, causal_lm: Callable[..., Any], characters: Callable[..., Any]) -> Path:
     """A complete model folder."""
     causal_lm().save_pretrained(tmp_path / "model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,9 @@ ANSWERS = ["11", "Eleven, I should say.", "3=15", "Because."]
 
 
 @pytest.fixture
-def reward_model(tmp_path: Path, characters: Callable[..., Any]) -> Callable[..., str]:
+def reward_model(judge_folder: Callable[..., str]) -> Callable[..., str]:
     """The folder of a random reward model: `reward_model("gpt2", pad_token="<pad>")`."""
-
-    def make(kind: str = "llama", num_labels: int = 1, **special: str) -> str:
-        torch.manual_seed(0)
-        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
-        ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-        config = CONFIG_MAPPING[kind](vocab_size=110, num_labels=num_labels, intermediate_size=32, **sizes, **ends)
-        AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "judge")
-        characters(**special).save_pretrained(tmp_path / "judge")
-        return str(tmp_path / "judge")
-
-    return make
+    return partial(judge_folder, AutoModelForSequenceClassification)
 
 
 SPECIALS = [{}, {"eos_token": "="}, {"pad_token": "1"}, {"pad_token": "<pad>", "eos_token": "<eos>"}]

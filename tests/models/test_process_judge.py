@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from scoreline.errors import DataError, ModelError, RewardError
 from scoreline.models.judges import ProcessJudge, load_judge, make_judge, start_judge
@@ -19,25 +19,15 @@ STEPS = [["3+8=11;", "11+12=23#23"], ["Eleven,\n", "I should\n", "say."], [], ["
 
 
 @pytest.fixture
-def process_model(tmp_path: Path, characters: Callable[..., Any]) -> Callable[..., str]:
+def process_model(judge_folder: Callable[..., str]) -> Callable[..., str]:
     """The folder of a random process reward model: `process_model("gpt2", num_labels=1)`."""
-
-    def make(kind: str = "llama", num_labels: int = 2, **special: str) -> str:
-        torch.manual_seed(0)
-        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
-        ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-        config = CONFIG_MAPPING[kind](vocab_size=110, num_labels=num_labels, intermediate_size=32, **sizes, **ends)
-        AutoModelForTokenClassification.from_config(config).save_pretrained(tmp_path / "judge")
-        characters(**special).save_pretrained(tmp_path / "judge")
-        return str(tmp_path / "judge")
-
-    return make
+    return partial(judge_folder, AutoModelForTokenClassification, num_labels=2)
 
 
 @pytest.mark.parametrize("num_labels", [1, 2])
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
 def test_a_batch_scores_as_one_by_one(kind: str, num_labels: int, process_model: Callable[..., str]) -> None:
-    judge = load_judge(process_model(kind, num_labels), device="cpu", batch_size=3)
+    judge = load_judge(process_model(kind, num_labels=num_labels), device="cpu", batch_size=3)
     assert isinstance(judge, ProcessJudge)
     given = judge(prompts=PROMPTS, steps=STEPS, answer=["a column"] * 4)
     assert [len(row) for row in given] == [2, 3, 0, 1]

@@ -139,6 +139,7 @@ def test_unknown_characters_are_warned_of(characters: Characters) -> None:
         text.encode(Prompt("train:3", "3\N{MULTIPLICATION SIGN}8="))
     with warnings.catch_warnings(action="error"):
         text.encode(SUM)
+        text.encode(Prompt("train:3", "3\N{MULTIPLICATION SIGN}8=24"))  # it was said of this prompt
 
 
 BYTES, FALLBACK = Text(byte_level()), Text(byte_fallback())

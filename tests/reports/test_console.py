@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reports.runs import LEARNED, evaluation, report, rollout, stepped
@@ -213,6 +214,23 @@ def test_plain_python_warnings_become_lines_and_others_go_where_they_went() -> N
     assert stream.getvalue() == "warning: round 2 gave nothing to learn from\n"
     assert gone == ["a library is old", "later"]
     assert warnings.showwarning is before
+
+
+def test_scorelines_own_warnings_come_each_time() -> None:
+    stream, seen = io.StringIO(), dict[str, Any]()
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        with Console(stream=stream).warnings():
+            for place in ("scoreline.pool", "torch.nn", "scoreline.pool", "torch.nn"):
+                registry = seen.setdefault(place, {})
+                warnings.warn_explicit(f"{place}: lost", UserWarning, "it.py", 1, place, registry)
+            warnings.filterwarnings("ignore", message=".*again")
+            warnings.warn_explicit("and again", UserWarning, "it.py", 2, "scoreline.pool", {})
+    assert stream.getvalue().splitlines() == [
+        "warning: scoreline.pool: lost",
+        "warning: torch.nn: lost",
+        "warning: scoreline.pool: lost",
+    ]
 
 
 def test_the_log_masks_tokens_and_dates_every_line(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """o ~ pi(. | q) with vLLM in this process; the learner's weights are copied into it before the first step and after
-every update. vLLM itself is imported when an engine is made, and not before.
+every step. vLLM itself is imported when an engine is made, and not before.
 """
 
 from __future__ import annotations

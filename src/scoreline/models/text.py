@@ -46,6 +46,7 @@ class Text:
         self.tokenizer = tokenizer
         self.eos_ids = ends
         self.pad_id = next(int(pad) for pad in pads if pad is not None)
+        self._unknown: set[str] = set()
         self._alone: dict[int, str] = {}
         self._behind: dict[int, str] = {}
 
@@ -168,7 +169,9 @@ class Text:
         return tuple(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     def _warn_unknown(self, prompt: Prompt, ids: tuple[int, ...]) -> None:
-        if self.tokenizer.unk_token_id in ids:
+        """Once of each prompt: judges read it again with every answer to it."""
+        if self.tokenizer.unk_token_id in ids and prompt.id not in self._unknown:
+            self._unknown.add(prompt.id)
             warnings.warn(
                 f"Prompt {prompt.id} has characters that the tokenizer does not know ({prompt.content!r}); "
                 "the model cannot see them.",

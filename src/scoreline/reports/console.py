@@ -105,7 +105,9 @@ class Console:
 
     @contextmanager
     def warnings(self) -> Iterator[None]:
-        """Shows plain Python warnings, such as Scoreline gives, as lines here; other kinds go where they went."""
+        """Shows plain Python warnings as lines here; other kinds go where they went. Scoreline's own come each time,
+        unless Python was told otherwise: the second lost worker is as much news as the first.
+        """
         before = warnings.showwarning
 
         def show(message: Any, category: type[Warning], *place: Any, **rest: Any) -> None:
@@ -114,11 +116,10 @@ class Console:
             else:
                 before(message, category, *place, **rest)
 
-        warnings.showwarning = show
-        try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", category=UserWarning, module="scoreline", append=True)
+            warnings.showwarning = show
             yield
-        finally:
-            warnings.showwarning = before
 
     @contextmanager
     def progress(self, description: str, total: int, *, done: int = 0) -> Iterator[Advance]:

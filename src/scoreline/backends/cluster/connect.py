@@ -42,7 +42,7 @@ def check_installed() -> None:
 
 
 def start(settings: Ray) -> Any:
-    """A cluster of this machine: no dashboard, only loopback, a token that nobody else has."""
+    """A cluster of this machine: no dashboard, only loopback, a random token where the environment has none."""
     os.environ.update(QUIET | PRIVATE | {"RAY_AUTH_MODE": "token"})
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_urlsafe(32))
     os.environ.setdefault("RAY_worker_niceness", "0")  # here the workers are the work

@@ -27,7 +27,9 @@ WORKERS = "workers"
 """The folder, in that of a run, with what its processes print."""
 PACKAGES = ("scoreline", "torch", "transformers", "safetensors", "numpy")
 PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "PYTHONPATH")
-"""Of this process's environment, what every process of the run is given; nothing else of it travels."""
+"""Of this process's environment, what every process of the run is given. Nothing else of it travels to a cluster that
+was there before; in one that Scoreline starts processes inherit the whole.
+"""
 
 
 NEWS, UNITS = "news", "units"
