@@ -10,13 +10,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from scoreline.backends.cluster import doors
 from scoreline.backends.cluster.connect import check_room
-from scoreline.backends.cluster.process import WORKERS, cause, check_versions, see
+from scoreline.backends.cluster.process import WORKERS, cause, check_versions, places, see
 from scoreline.backends.runtime import Ray
 from scoreline.config import room as rooms
 from scoreline.config.load import load
@@ -141,6 +142,21 @@ def test_more_processes_than_places() -> None:
         check_room(has, Ray(learners=5, rollouts=3), gpus=1.0)
     with pytest.raises(ClusterError, match=r"fewer CPUs[\s\S]*9 for runtime.learners=5, runtime.rollouts=4"):
         check_room(has, Ray(learners=5, rollouts=4))
+    with pytest.raises(
+        ClusterError, match=r"10 for [^\n]*rollouts=1, runtime.scorers=8\n[\s\S]*or runtime.scorers, or add nodes\."
+    ):
+        check_room(has, Ray(scorers=8))
+    with pytest.raises(ClusterError, match=r"5 for runtime.learners=4, runtime.rollouts=1\n"):
+        check_room(has, Ray(learners=4, scorers=1), gpus=1.0)
+
+
+def test_places_that_others_have() -> None:
+    def group(*_: Any, **__: Any) -> Any:
+        return SimpleNamespace(ready=lambda: None)
+
+    busy = SimpleNamespace(util=SimpleNamespace(placement_group=group), wait=lambda refs, timeout: ([], refs))
+    with pytest.raises(ClusterError, match=r"3 times {'CPU': 1.0}[\s\S]*runtime.rollouts or runtime.scorers"):
+        places(busy, 3, "SPREAD", 0.0, 1.0)
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_too_many_deaths_stop_the_run(tmp_path: Path) -> None:
     killer = Killer(lambda: GENERATING, 3, lambda: 0.2)
     with killing(killer), pytest.raises(ClusterError, match="Too many processes") as stopped:
         train(small(tmp_path, "run", "runtime.max_restarts=1", "train.steps=100"))
-    assert "2 within an hour" in str(stopped.value)
+    assert "2 within 1 h" in str(stopped.value)
     assert "workers/" in str(stopped.value)
 
 

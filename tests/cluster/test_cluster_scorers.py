@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scoreline.backends.cluster.beside import first
+from scoreline.backends.cluster.budget import Budget
 from scoreline.backends.cluster.connect import connected
-from scoreline.backends.cluster.scorers import shares
+from scoreline.backends.cluster.process import Setting, places, spawn
+from scoreline.backends.cluster.scorers import ScorerPool, ScoringProcess, shares
 from scoreline.backends.runtime import Ray
 from scoreline.config.launch import train
-from scoreline.errors import ConfigError, RewardError
+from scoreline.errors import ConfigError, ModelError, RewardError
 from scoreline.types import Prompt
 from tests.cluster.killing import Killer, killing
-from tests.cluster.small_run import left, small
+from tests.cluster.small_run import left, metrics, small
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 
@@ -85,6 +88,32 @@ def test_others_are_served_while_one_is_waited_for(cluster: str) -> None:
 def test_a_reward_that_raises_there_is_told_here(tmp_path: Path) -> None:
     with pytest.raises(RewardError, match="no idea"):
         train(small(tmp_path, "run", rewarded(tmp_path, "wrong"), "data.held_out=0", "runtime.scorers=1"))
+
+
+@pytest.mark.ray
+def test_a_scorer_that_was_started_elsewhere_finds_the_rewards(
+    tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of this folder, in a process of a cluster that was there before."""
+    rewarded(tmp_path, "slow")
+    monkeypatch.chdir(tmp_path)
+    more = ('reward=[{function = "mine.py:slow"}]', "data.held_out=0", "train.steps=1", "runtime.scorers=1")
+    run = train(small(tmp_path, "run", *more, f"runtime.address={cluster}"))
+    assert len(metrics(run)) == 1
+
+
+@pytest.mark.ray
+def test_what_a_scorer_cannot_load_is_told_here(cluster: str) -> None:
+    def missing() -> Any:
+        raise ModelError("no such judge")
+
+    setting = Setting("scorer-0", "cpu", 1, 0, "nowhere")
+    with connected(Ray(address=cluster)) as ray:
+        desk = places(ray, 1, "SPREAD", 0.0, 60.0)
+        hire = partial(spawn, ray, ScoringProcess, (desk, 0), gpus=0.0, threads=1, arguments=(missing, setting))
+        pool = ScorerPool(ray, lambda number: hire(), 1, 60.0, Budget(3))
+        with pytest.raises(ModelError, match="no such judge"):
+            pool.open()
 
 
 @pytest.mark.ray

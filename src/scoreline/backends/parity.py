@@ -70,7 +70,8 @@ def asked(requests: Sequence[Request], answers: Sequence[Completion], device: to
 @dataclass
 class Probe:
     """A few requests to a worker, and what its answers must be: those of the learner's policy, but for rounding. It is
-    made when a worker is admitted, and after every so many versions of streamed weights (0: no more).
+    made when a worker is admitted, and after every so many versions of streamed weights (0: no more). `settable` says
+    that the two bounds are fields of the engine.
 
     Raises `EngineError` in `check` where they are not.
     """
@@ -81,6 +82,7 @@ class Probe:
     mean: float
     most: float
     every: int = 0
+    settable: bool = False
     found: Gap | None = None
 
     def check(self, answers: Sequence[Completion]) -> None:
@@ -94,5 +96,6 @@ class Probe:
                 "A rollout worker does not sample from the learner's policy, though it has the learner's weights.",
                 got=str(self.found),
                 accepted=f"at most {self.mean} nats on average and {self.most} at most",
-                todo="check that all nodes have the same versions and the same kind of device.",
+                todo="check that all nodes have the same versions and the same kind of device"
+                + ("; engine.mean_gap and engine.max_gap raise the bounds." if self.settable else "."),
             )

@@ -44,7 +44,8 @@ class Ray:
     time).
 
     A worker that dies, or says nothing for `timeout` seconds, is replaced; when more than `max_restarts` processes had
-    to be replaced within an hour, the run stops.
+    to be replaced within an hour, or within 2 (max_restarts + 1) max(timeout, 600) seconds where that is longer, the
+    run stops.
     """
 
     learners: int = 1

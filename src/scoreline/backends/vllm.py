@@ -24,7 +24,7 @@ from scoreline.backends.transfer import DTYPES, Seat, described
 from scoreline.backends.vllm_flight import Flight, completion, parameters
 from scoreline.backends.vllm_model import ENVIRONMENT, QUIET, describe_model, repack_heads, room
 from scoreline.errors import ConfigError, EngineError
-from scoreline.models.policy import Policy
+from scoreline.models.policy import Model, Policy
 from scoreline.objectives.ratios import TruncatedImportance
 from scoreline.rollout.engine import Arrivals, Sampling
 from scoreline.types import Completion, Metrics, Request
@@ -76,13 +76,13 @@ class Vllm:
             if not fits:
                 raise ConfigError(f"engine.{name} does not take this value.", got=getattr(self, name), accepted=what)
 
-    def tolerances(self, policy: Policy) -> tuple[float, float]:
+    def tolerances(self, policy: Policy | Model) -> tuple[float, float]:
         """The largest mean and maximum gap. Rounding is bf16's where either side computes in it."""
         coarse = "bf16" if "bf16" in (policy.precision, self.precision(policy)) else "fp32"
         mean, most = TOLERANCES[coarse]
         return self.mean_gap or mean, self.max_gap or most
 
-    def precision(self, policy: Policy) -> str:
+    def precision(self, policy: Policy | Model) -> str:
         """fp32 or bf16."""
         return policy.precision if self.dtype == "auto" else self.dtype
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,11 +24,12 @@ from scoreline.backends.transfer import GLOO, NCCL, WholeTensors
 from scoreline.backends.vllm import Serving, Vllm, VllmEngine
 from scoreline.config.engine import make_engine
 from scoreline.config.hosts import Here, Host, Ids, made_by, make_learner
-from scoreline.config.jury import load_jury
+from scoreline.config.jury import OWN, load_jury, named
 from scoreline.config.room import check_rank, check_worker
 from scoreline.config.run import Run, completed
-from scoreline.environments.rewards import Scorer
+from scoreline.environments.rewards import RewardSpec, Scorer
 from scoreline.errors import ConfigError
+from scoreline.models.load import cores
 from scoreline.models.policy import Policy, load_policy
 from scoreline.objectives.objective import Objective
 from scoreline.rollout.collect import Scores
@@ -121,6 +121,7 @@ class OnCluster:
         self.desk = places(self.ray, told.scorers, "SPREAD", 0.0, told.timeout)
         self.scorers = ScorerPool(self.ray, self.recruit, told.scorers, told.timeout, self.budget)
         self.scorers.beside = self.pool
+        self.scorers.open()
         return self.scorers
 
     def recruit(self, number: int) -> Any:
@@ -175,15 +176,37 @@ def make_probe(run: Run, learner: Learner, questions: Sequence[Ids], *, streamed
     requests = [Request(ids, (-2, i, j)) for i, ids in enumerate(questions) for j in range(PROBE_ANSWERS)]
     budget = min(PROBE_TOKENS, run.sampling.max_completion_length)
     sampling: Sampling = replace(run.sampling, max_completion_length=budget)
-    coarse = "bf16" if "bf16" in (run.model.precision, getattr(run.engine, "dtype", "")) else "fp32"
-    every = getattr(run.engine, "probe_every", 0) if streamed else 0
-    return Probe(requests, sampling, learner, *TOLERANCES[coarse], every)
+    if not isinstance(run.engine, Vllm):
+        return Probe(requests, sampling, learner, *TOLERANCES[run.model.precision])
+    bounds, every = run.engine.tolerances(run.model), run.engine.probe_every if streamed else 0
+    return Probe(requests, sampling, learner, *bounds, every, settable=True)
 
 
 def rooted(run: Run) -> Run:
     """Paths that mean the same in a process that was started in another folder."""
     critic = run.critic if run.critic.path is None else replace(run.critic, path=absolute(run.critic.path))
-    return replace(run, model=replace(run.model, path=absolute(run.model.path)), critic=critic)
+    return replace(
+        run,
+        model=replace(run.model, path=absolute(run.model.path)),
+        critic=critic,
+        reward=located(run.reward),
+        step_reward=located(run.step_reward),
+        eval=replace(run.eval, reward=located(run.eval.reward)),
+    )
+
+
+def located(specs: Sequence[RewardSpec]) -> tuple[RewardSpec, ...]:
+    """Rewards whose files, and whose judges' folders, have their whole paths."""
+    judges = set(named(specs)) - {OWN}
+
+    def place(function: str) -> str:
+        file, colon, name = function.rpartition(":")
+        if file.endswith(".py"):
+            return f"{Path(file).resolve()}{colon}{name}"
+        return absolute(function) if function in judges else function
+
+    told = [spec.function if callable(spec.function) else place(spec.function) for spec in specs]
+    return tuple(replace(spec, function=function) for spec, function in zip(specs, told, strict=True))
 
 
 def absolute(path: str) -> str:
@@ -196,7 +219,7 @@ def threads(settings: Ray) -> int:
     """Of each process: the cores divided by those that compute at one time."""
     asynchronous = settings.max_staleness > 0
     busy = settings.learners + settings.rollouts if asynchronous else max(settings.learners, settings.rollouts)
-    return max(1, len(os.sched_getaffinity(0)) // busy)
+    return max(1, cores() // busy)
 
 
 def threads_beside(settings: Ray) -> dict[str, int]:

@@ -61,7 +61,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     check_engine(run.engine, run.sampling)
     check_memory(run)
     check_disk(run)
-    budget = Budget(run.runtime.max_restarts if isinstance(run.runtime, Ray) else 0)
+    budget = Budget(run.runtime.max_restarts, run.runtime.timeout) if isinstance(run.runtime, Ray) else Budget(0)
     with hosting(run, folder, budget) as host:
         while True:
             try:

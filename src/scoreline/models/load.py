@@ -36,6 +36,11 @@ def others() -> float:
     return 0.0
 
 
+def cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def core_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     """Cores that a container's control group allows, None without a limit."""
     with suppress(OSError, ValueError):

@@ -106,12 +106,16 @@ def check_room(ray: Any, settings: Ray, gpus: float = 0.0) -> None:
     has = ray.cluster_resources()
     wanted = settings.learners + settings.rollouts
     processes = wanted + settings.scorers
-    for name, needed in (("CPU", float(processes)), ("GPU", wanted * gpus)):
+    roles = ("learners", "rollouts")
+    for name, needed, who in (
+        ("CPU", float(processes), (*roles, "scorers") if settings.scorers else roles),
+        ("GPU", wanted * gpus, roles),
+    ):
         if needed > has.get(name, 0.0):
             raise ClusterError(
                 f"The cluster has fewer {name}s than the run needs.",
-                got=f"{needed:g} for runtime.learners={settings.learners}, runtime.rollouts={settings.rollouts}",
+                got=f"{needed:g} for " + ", ".join(f"runtime.{role}={getattr(settings, role)}" for role in who),
                 accepted=f"at most {has.get(name, 0.0):g}",
-                todo="lower runtime.learners or runtime.rollouts, or add nodes"
+                todo=f"lower {' or '.join(f'runtime.{role}' for role in who)}, or add nodes"
                 + ("; model.device=cpu takes none." if name == "GPU" else "."),
             )

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from scoreline.backends.cluster.beside import Beside, first
 from scoreline.backends.cluster.parcel import A_ROW, Array, packed, table
-from scoreline.backends.cluster.process import Setting, cause, check_versions, places, see, spawn, unborn, versions
+from scoreline.backends.cluster.process import (
+    BEGINNING,
+    Setting,
+    cause,
+    check_versions,
+    places,
+    see,
+    silence,
+    spawn,
+    unborn,
+    versions,
+)
 from scoreline.backends.cluster.rank import MakeLearner, Rank
 from scoreline.backends.runtime import Ray
 from scoreline.backends.transfer import Seat, WholeTensors
@@ -31,7 +42,7 @@ GRACE = 15.0
 class GangLearner:
     """The `Learner` of a cluster. Rows are dealt to the ranks, groups or portions of `portion` rows; the loss is a sum,
     so their gradients add up to one learner's. Raises `GangLostError` when a rank dies or says nothing for
-    `runtime.timeout` seconds.
+    `runtime.timeout` seconds, in its start `BEGINNING` at least.
     """
 
     device = torch.device("cpu")
@@ -46,7 +57,7 @@ class GangLearner:
         gpus: float,
         portion: int | None = None,
     ) -> None:
-        self.ray, self.timeout, self.portion = ray, settings.timeout, portion
+        self.ray, self.timeout, self.portion = ray, max(settings.timeout, BEGINNING), portion
         self.beside: Beside | None = None
         world = settings.learners
         self.group = places(ray, world, "PACK", gpus, settings.timeout)
@@ -66,6 +77,7 @@ class GangLearner:
         except BaseException:
             self.close()  # what a dead gang holds of the cluster, the next one needs
             raise
+        self.timeout = settings.timeout
 
     def annotate(self, batch: Batch, passes: frozenset[str]) -> Batch:
         """The batch with what the models say of it."""
@@ -174,7 +186,7 @@ class GangLearner:
             if done is None:
                 raise GangLostError(
                     "A learner says nothing any more.",
-                    got=f"no answer in {self.timeout:g} s, which is runtime.timeout",
+                    got=silence(self.timeout),
                     todo=see("learner-*", "and raise runtime.timeout where an update takes that long"),
                 )
             pending.remove(done)

@@ -21,15 +21,13 @@ from scoreline.backends.cluster.backlog import Backlog
 from scoreline.backends.cluster.budget import Budget
 from scoreline.backends.cluster.channel import Channel
 from scoreline.backends.cluster.member import Job, Member, Weights
-from scoreline.backends.cluster.process import NEWS, UNITS, cause, check_versions, unborn, versions
+from scoreline.backends.cluster.process import BEGINNING, NEWS, UNITS, cause, check_versions, silence, unborn, versions
 from scoreline.backends.parity import Probe
 from scoreline.backends.runtime import Ray
 from scoreline.rollout.collect import TRAIN
 from scoreline.rollout.engine import Sampling
 from scoreline.types import Completion, Metrics, Request
 
-BEGINNING = 600.0
-"""Seconds that a process may take to load its model."""
 PULSE = 1.0
 """Seconds after which hung workers are looked for."""
 
@@ -210,7 +208,7 @@ class RolloutPool:
             patience = max(self.settings.timeout, BEGINNING if job.kind == "start" else 0.0)
             late = time.monotonic() - job.since > patience
             if late and not self.ray.wait([ref], timeout=PULSE)[0]:  # answers may have ended, and be on their way here
-                self._replace(self.jobs.pop(ref), f"said nothing for {patience:g} s")
+                self._replace(self.jobs.pop(ref), silence(patience))
         self._restock()
         self._occupy()
 

@@ -25,6 +25,8 @@ from scoreline.secret import known_secrets, masked
 
 WORKERS = "workers"
 """The folder, in that of a run, with what its processes print."""
+BEGINNING = 600.0
+"""Seconds that a process may take to load its model, at least."""
 PACKAGES = ("scoreline", "torch", "transformers", "safetensors", "numpy")
 PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "PYTHONPATH")
 """Of this process's environment, what every process of the run is given. Nothing else of it travels to a cluster that
@@ -160,7 +162,8 @@ def places(ray: Any, count: int, strategy: str, gpus: float, timeout: float) -> 
         raise ClusterError(
             "The cluster has no room for the run's processes now.",
             got=f"{count} times {bundle}, none of it free within {timeout:g} s",
-            todo="wait until other work on the cluster has ended, or lower runtime.learners or runtime.rollouts.",
+            todo="wait until other work on the cluster has ended, or lower runtime.learners, runtime.rollouts or"
+            " runtime.scorers.",
         )
     return group
 
@@ -192,6 +195,11 @@ def unborn(error: Any) -> ClusterError | None:
         got=str(error).strip().splitlines()[-1],
         todo="install the same packages on every node, and give a folder that the processes may write.",
     )
+
+
+def silence(seconds: float) -> str:
+    """What is said of a process that was waited for so long."""
+    return f"said nothing for {seconds:g} s, which is runtime.timeout (for a start {BEGINNING:g} s at least)"
 
 
 def see(logs: str, why: str) -> str:

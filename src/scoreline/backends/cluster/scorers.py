@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,7 +11,16 @@ from typing import Any
 
 from scoreline.backends.cluster.beside import Beside, first
 from scoreline.backends.cluster.budget import Budget
-from scoreline.backends.cluster.process import Setting, cause, telling
+from scoreline.backends.cluster.process import (
+    BEGINNING,
+    Setting,
+    cause,
+    check_versions,
+    silence,
+    telling,
+    unborn,
+    versions,
+)
 from scoreline.rollout.collect import Scores
 from scoreline.types import Prompt, Reward
 
@@ -22,8 +32,13 @@ class ScoringProcess:
     """Reward functions and reward models, in a process of the cluster."""
 
     def __init__(self, make: MakeScores, setting: Setting) -> None:
+        self.make = make
         setting.enter()
-        self.scores = make()
+
+    def whereabouts(self) -> tuple[int, dict[str, str]]:
+        """Process and versions, once it can score: an error of a constructor would lose its kind on the way."""
+        self.scores = self.make()
+        return os.getpid(), versions()
 
     def score(self, *rows: Any) -> list[Reward]:
         """One reward an answer."""
@@ -34,14 +49,23 @@ class ScorerPool:
     """`Scores` of several processes: the answers to one question are always scored together, in one of them.
 
     Others beside it are served while scores are waited for. A reward function that raises ends the run, as it does in
-    one process. A process that dies, or says nothing for `timeout` seconds, is replaced and its answers are scored
-    again, as often as the budget allows.
+    one process, and so does a process that cannot make what it scores with. One that dies, or says nothing for
+    `timeout` seconds, is replaced and its answers are scored again, as often as the budget allows.
     """
 
     def __init__(self, ray: Any, hire: Callable[[int], Any], count: int, timeout: float, budget: Budget) -> None:
         self.ray, self.hire, self.timeout, self.budget = ray, hire, timeout, budget
         self.beside: Beside | None = None
-        self.processes = [hire(number) for number in range(count)]
+        self.processes: dict[int, Any] = {}
+        self.starts: dict[int, Any] = {}
+        for number in range(count):
+            self._hire(number)
+
+    def open(self) -> None:
+        """Wait until all can score: each scores no answers."""
+        nothing: tuple[Any, ...] = ((), (), ())
+        for number in self.processes:
+            self._answer(number, self._ask(number, nothing), nothing)
 
     def score(
         self,
@@ -62,27 +86,43 @@ class ScorerPool:
 
     def close(self) -> None:
         """End all processes."""
-        for process in self.processes:
+        for process in self.processes.values():
             self.ray.kill(process, no_restart=True)
+
+    def _hire(self, number: int) -> None:
+        self.processes[number] = self.hire(number)
+        self.starts[number] = self.processes[number].whereabouts.remote()
 
     def _ask(self, number: int, rows: tuple[Any, ...]) -> Any:
         return self.processes[number].score.remote(*rows)
 
     def _answer(self, number: int, ref: Any, rows: tuple[Any, ...]) -> list[Reward]:
+        """What this process says to what it was asked, or another one in its place."""
         while True:
-            first(self.ray, [ref], self.beside, time.monotonic() + self.timeout)
             try:
-                rewards: list[Reward] = self.ray.get(ref, timeout=1.0)
+                _, theirs = self._wait(self.starts[number], max(self.timeout, BEGINNING))
+                check_versions(versions(), theirs, f"scorer-{number}")
+                rewards: list[Reward] = self._wait(ref, self.timeout)
                 return rewards
             except self.ray.exceptions.RayTaskError as error:
                 raise cause(error, f"scorer-{number}") from None
             except self.ray.exceptions.RayError as error:  # it died, or took too long
-                why = str(error).splitlines()[0]
-            self.budget.spend(f"scorer {number}: {why}")
-            warnings.warn(f"scorer {number} is replaced: {why}", stacklevel=2)
-            self.ray.kill(self.processes[number], no_restart=True)
-            self.processes[number] = self.hire(number)
+                never = unborn(error)
+                if never is not None:
+                    raise never from None
+                self._replace(number, str(error).splitlines()[0])
             ref = self._ask(number, rows)
+
+    def _wait(self, ref: Any, patience: float) -> Any:
+        if first(self.ray, [ref], self.beside, time.monotonic() + patience) is None:
+            raise self.ray.exceptions.GetTimeoutError(silence(patience))
+        return self.ray.get(ref)
+
+    def _replace(self, number: int, why: str) -> None:
+        self.budget.spend(f"scorer {number}: {why}")
+        warnings.warn(f"scorer {number} is replaced: {why}", stacklevel=2)
+        self.ray.kill(self.processes[number], no_restart=True)
+        self._hire(number)
 
 
 def shares(prompts: Sequence[Prompt], count: int) -> list[list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from scoreline.config.dump import dump
 from scoreline.config.session import Interrupted, stop_signals
 from scoreline.errors import ConfigError, ScorelineError, suggest
 from scoreline.models.device import choose_device
+from scoreline.models.load import cores
 from scoreline.reports import jsonl
 from scoreline.reports.compare.arms import Arm, read_trial
 from scoreline.reports.compare.comparison import Spent, summarise, write
@@ -159,8 +159,7 @@ def jobs_of(comparison: Comparison, wanted: Sequence[Trial]) -> int:
         return comparison.jobs
     if any(choose_device(trial.run.model.device).type != "cpu" for trial in wanted):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // comparison.threads)
+    return max(1, cores() // comparison.threads)
 
 
 def spent_by(budget: Budget, wanted: Sequence[Trial]) -> Spent:
