@@ -170,7 +170,7 @@ def test_learners_that_are_always_too_slow_end_the_run(
         raise GangLostError("A learner says nothing any more.")
 
     monkeypatch.setattr(launch, "hosting", hosting)
-    monkeypatch.setattr(launch, "attempt", attempt)
+    monkeypatch.setattr(launch, "opened", attempt)
     told = pytest.warns(UserWarning, match="all learners start again")
     with told, pytest.raises(ClusterError, match=r"11 within 11 h; the last one: A learner says nothing"):
         launch.train(Run(folder=str(tmp_path), runtime=Ray(timeout=1800.0)))

@@ -103,6 +103,8 @@ def test_fine_tuning_knows_no_algorithm(tmp_path: Path) -> None:
     ("runtime", "said"),
     [
         ("max_staleness = -1", ["runtime.max_staleness is too small", "-1", "at least 0"]),
+        ("timeout = inf", ["runtime.timeout is a time", "inf"]),
+        ("max_staleness = 1\nstale_correction = {cap = 0.0}", ["cap of an importance weight", "0.0"]),
         ("in_flight = true", ["where none may be stale", "runtime.max_staleness=0", "raise runtime.max_staleness"]),
     ],
 )

@@ -81,7 +81,7 @@ class Ray:
                 accepted="in_flight with max_staleness of at least 1",
                 todo="raise runtime.max_staleness, or leave runtime.in_flight out.",
             )
-        if self.timeout <= 0:
+        if not 0 < self.timeout < float("inf"):
             raise ConfigError("runtime.timeout is a time.", got=self.timeout, accepted="seconds, above 0")
 
     @property

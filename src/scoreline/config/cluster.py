@@ -46,7 +46,6 @@ def hosting(run: Run, folder: Path, budget: Budget) -> Iterator[Callable[[], Hos
     objective = completed(run)
     if isinstance(run.runtime, Ray):
         settings = run.runtime
-        folder.mkdir(parents=True, exist_ok=True)
         with connected(settings) as ray:
             yield lambda: OnCluster(run, objective, ray, settings, folder, budget)
     else:

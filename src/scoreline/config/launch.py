@@ -24,6 +24,7 @@ from scoreline.config.cluster import hosting
 from scoreline.config.disk import check_disk
 from scoreline.config.dump import dump
 from scoreline.config.engine import check_engine, describe_engine
+from scoreline.config.held import held
 from scoreline.config.hosts import Host
 from scoreline.config.room import check_memory
 from scoreline.config.run import Run, SftRun
@@ -62,7 +63,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     check_memory(run)
     check_disk(run)
     budget = Budget(run.runtime.max_restarts, run.runtime.timeout) if isinstance(run.runtime, Ray) else Budget(0)
-    with hosting(run, folder, budget) as host:
+    with held(folder), hosting(run, folder, budget) as host:
         while True:
             try:
                 with opened(run, folder, host, resume=resume) as session:
@@ -81,7 +82,6 @@ def opened(run: Run, folder: Path, host: Callable[[], Host], *, resume: bool) ->
     started = time.monotonic()
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
     with closing(assemble(run, host(), folder / "judged")) as built:
-        folder.mkdir(parents=True, exist_ok=True)
         session = open_session(run, folder, built, started, resume=resume)
         busy = machine_is_busy()
         if busy is not None:
@@ -147,10 +147,16 @@ def claim(root: str, name: str, *, resume: bool, overwrite: bool) -> Path:
 def finetune(run: SftRun, *, overwrite: bool = False) -> Path:
     """Supervised fine-tuning as the configuration says; the run's folder, with the model in `hf/`."""
     folder = claim(run.folder, run.name, resume=False, overwrite=overwrite)
+    with held(folder):
+        imitate(run, folder)
+    return folder
+
+
+def imitate(run: SftRun, folder: Path) -> None:
+    """Load, fine-tune, and save."""
     torch.manual_seed(run.seed)  # a fresh adapter draws
     policy = load_policy(run.model, seed=run.seed)
     examples = load_examples(run.data)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
     console, record = Console(log=folder / "log.txt"), Record(folder)
     record.rewind(-1)
@@ -161,7 +167,6 @@ def finetune(run: SftRun, *, overwrite: bool = False) -> Path:
             advance(1, f"loss {report.metrics['loss']:.4f}")
     write_whole(folder / "hf", policy.save)
     console.message(f"model:  {folder}/hf")
-    return folder
 
 
 def evaluate(run: Run, model: str) -> Evaluation:

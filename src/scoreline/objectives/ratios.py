@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from scoreline.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -87,6 +89,10 @@ class TruncatedImportance:
     """
 
     cap: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.cap > 0:
+            raise ConfigError("The cap of an importance weight is above 0.", got=self.cap, accepted="usually 2.0")
 
     formula: ClassVar[str] = "w_t = min(pi_old_t / pi_sampler_t, cap)"
     source: ClassVar[str] = "truncated importance sampling, Ionides 2008"
