@@ -74,7 +74,14 @@ def test_weights_are_streamed_into_vllm_alone() -> None:
         load(Run, [], ["runtime.type=ray", "runtime.transfer=pigeons"])
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:1", "[::1]:1"])
+@pytest.mark.parametrize("address", ["", "nonsense", "6379", "127.0.0.1:", "127.0.0.1:99999", "ray://127.0.0.1:10001"])
+def test_what_is_no_address(address: str, tokenless: Path) -> None:
+    """Which is said before anything of tokens."""
+    with pytest.raises(ClusterError, match=r"no address of a cluster[\s\S]*HOST:PORT"):
+        doors.take_token(address)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1"])
 def test_an_address_where_nothing_answers(address: str) -> None:
     started = time.monotonic()
     with pytest.raises(ClusterError, match=r"Nothing answers[\s\S]*ray start --head") as caught:

@@ -103,6 +103,7 @@ def test_fine_tuning_knows_no_algorithm(tmp_path: Path) -> None:
     ("runtime", "said"),
     [
         ("max_staleness = -1", ["runtime.max_staleness is too small", "-1", "at least 0"]),
+        ("tmeout = 1", ["Unknown key runtime.tmeout", "did you mean 'timeout'?"]),
         ("timeout = inf", ["runtime.timeout is a time", "inf"]),
         ("max_staleness = 1\nstale_correction = {cap = 0.0}", ["cap of an importance weight", "0.0"]),
         ("in_flight = true", ["where none may be stale", "runtime.max_staleness=0", "raise runtime.max_staleness"]),
@@ -110,6 +111,20 @@ def test_fine_tuning_knows_no_algorithm(tmp_path: Path) -> None:
 )
 def test_what_a_runtime_cannot_do(tmp_path: Path, runtime: str, said: list[str]) -> None:
     message = refusal(tmp_path, f'[runtime]\ntype = "ray"\n{runtime}\n')
+    assert all(part in message for part in said), message
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ('[runtime]\ntyp = "ray"', ["Unknown key runtime.typ", "did you mean 'type'?"]),
+        ('[engine]\ntyp = "vllm"', ["Unknown key engine.typ", "did you mean 'type'?"]),
+        ("[engine]\nmmeory = 0.3", ["Unknown key engine.mmeory", "did you mean 'memory'?"]),
+        ("[engine]\nmemory = 0.3", ["engine.memory is not for Local", "set engine.type=Vllm too"]),
+    ],
+)
+def test_a_typo_may_be_meant_for_another_kind(tmp_path: Path, recipe: str, said: list[str]) -> None:
+    message = refusal(tmp_path, recipe)
     assert all(part in message for part in said), message
 
 

@@ -106,12 +106,17 @@ def _part(kinds: Sequence[type], value: Any, layers: Sequence[Said], at: str) ->
 
 
 def _check_kind(kind: type, kinds: Sequence[type], tables: Sequence[Said], at: str) -> None:
-    """Refuse a key that this part has not and another one of its kinds has: it is the `type` that is missing."""
-    own = {field.name for field in fields(kind)} | {TYPE}
+    """Refuse a key that this part has not and another one of its kinds has: it is the `type` that is missing. One that
+    is misspelt may be meant for any of them.
+    """
+    named = {other.__name__: {field.name for field in fields(other)} for other in kinds}
+    own = named[kind.__name__] | {TYPE}
     for said, key in ((one, key) for one in tables for key in one.value if key not in own):
-        others = [other.__name__ for other in kinds if key in (field.name for field in fields(other))]
+        others, address = [name for name, keys in named.items() if key in keys], _join(at, key)
+        meant = suggest(key, {TYPE}.union(*named.values()))
+        if not others and meant.startswith("did") and not _deeper(kind, get_type_hints(kind), key):
+            raise ConfigError(f"Unknown key {address}.", got=said.inside(key).at(address), todo=meant)
         if others:
-            address = _join(at, key)
             raise ConfigError(
                 f"{address} is not for {kind.__name__}.",
                 got=said.inside(key).at(address),

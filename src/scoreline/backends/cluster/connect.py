@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -67,8 +68,11 @@ def start(settings: Ray) -> Any:
 def unheard(number: signal.Signals) -> Iterator[None]:
     """Whatever is started meanwhile never gets this signal. Who stops a run may send it to all of its processes, and
     the step that is finished first needs the cluster. Ray keeps Ctrl-C from its own like this; in the end it asks each
-    of them with SIGTERM, and kills it a second later.
+    of them with SIGTERM, and kills it a second later. Windows has no such masks.
     """
+    if sys.platform == "win32":
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield

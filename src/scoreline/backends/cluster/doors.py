@@ -40,6 +40,7 @@ except AuthenticationError:
 
 def take_token(address: str) -> None:
     """Have Ray show the token that is there: asked for an address, Ray by itself would not."""
+    check_form(address)
     if os.environ.get(MODE, "token") != "token":
         raise ClusterError(
             "A cluster runs whatever it is sent, by anyone who reaches it, unless it asks for a token.",
@@ -59,12 +60,24 @@ def take_token(address: str) -> None:
     os.environ[MODE] = "token"
 
 
+def check_form(address: str) -> None:
+    """Refuse what cannot be an address."""
+    host, _, port = address.rpartition(":")
+    if address != AUTO and not (host and port.isdecimal() and "/" not in host and int(port) < 1 << 16):
+        raise ClusterError(
+            "This is no address of a cluster.",
+            got=f"runtime.address={address}",
+            accepted='HOST:PORT of a Ray head node, such as 10.0.0.1:6379, or "auto" on one of its machines',
+            todo="give what `ray start --head` printed, or leave runtime.address out for a cluster of this machine.",
+        )
+
+
 def check_address(address: str) -> None:
-    """Refuse an address that is none, or where nothing answers."""
+    """Refuse an address where nothing answers."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
-    except (OSError, ValueError, OverflowError) as error:
+    except OSError as error:
         raise ClusterError(
             "Nothing answers at the address of the cluster.",
             got=f"runtime.address={address}: {error}",
