@@ -48,6 +48,17 @@ def test_it_says_what_the_processes_of_a_cluster_need(scoreline: Scoreline, reci
     assert re.search(r"a learner, one of 2 .*\n  the first, reading .*\n  a rollout worker, one of 3 ", shares)
     assert first == learner, "what trains the embedded model is larger than its weights"
     assert together == pytest.approx(2 * learner + 3 * worker, rel=0.05)
+    assert re.search(r"cluster  .* for all of it on this machine, .* there: they fit", text)
+
+
+def test_processes_that_do_not_fit_together(scoreline: Scoreline, recipe: Path) -> None:
+    asked = ("runtime.type=ray", "runtime.learners=1000", "runtime.rollouts=1000")
+    done = scoreline("train", recipe, *asked, "--dry-run")
+    assert done.exit_code == 1
+    assert "it fits" in done.output, "one of them"
+    assert "they do NOT fit: lower runtime.rollouts or runtime.learners" in done.output
+    elsewhere = scoreline("train", recipe, *asked, "runtime.address=auto", "--dry-run")
+    assert elsewhere.exit_code == 0, "nobody knows the machines of a cluster from here"
 
 
 def test_a_name_that_is_taken_may_be_looked_at(scoreline: Scoreline, trained: Path, recipe: Path) -> None:

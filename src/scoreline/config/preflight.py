@@ -12,6 +12,7 @@ from scoreline.config.build import BuiltHere, build, check_plan
 from scoreline.config.disk import check_disk, need
 from scoreline.config.room import check_memory, copies
 from scoreline.config.run import Run
+from scoreline.models.device import choose_device
 from scoreline.models.footprint import footprint, refuse_too_large
 from scoreline.models.memory import available, held, memory_told
 from scoreline.reports import preflight as lines
@@ -43,17 +44,29 @@ def _preflight(run: Run, say: Callable[[str], None], once: bool) -> bool:
             estimate = replace(estimate, rates=rehearsal.rates())
         device = str(built.policy.device)
         said = [lines.sizes(estimate, run.model.path, device), lines.memory(estimate)]
+        whole, fits = together(run, estimate), estimate.fits
         if isinstance(run.runtime, Ray):
             said.append(lines.processes(estimate, run.runtime.learners, run.runtime.rollouts))
+        if whole is not None and estimate.room is not None:
+            said.append(lines.together(whole, estimate.room))
+            fits = fits and whole <= estimate.room
         said.append(lines.disk(*astuple(need(run))))
         for part in (*said, lines.duration(estimate, run.train.steps), lines.levers(estimate)):
             say("\n".join(part))
         if once and estimate.fits:
             _, took = rehearsal.run()
             say("\n".join(lines.tried(estimate, peak(built.policy.device), took)))
-        return estimate.fits
+        return fits
     finally:
         built.close()
+
+
+def together(run: Run, estimate: Estimate) -> int | None:
+    """Bytes of all processes of a cluster that is this machine's memory alone; None where it is another one."""
+    runtime = run.runtime
+    if not isinstance(runtime, Ray) or runtime.address is not None or choose_device(run.model.device).type != "cpu":
+        return None
+    return estimate.held.together(estimate.step, runtime.learners, runtime.rollouts)
 
 
 def rehearse(run: Run, built: BuiltHere) -> Rehearsal:

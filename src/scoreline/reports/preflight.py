@@ -33,16 +33,21 @@ def memory(estimate: Estimate) -> list[str]:
 
 def processes(estimate: Estimate, learners: int, workers: int) -> list[str]:
     """What the processes of a cluster hold, by the same formulas. What stands above is one process that does it all."""
-    learner = estimate.held.learner(estimate.step, learners)
-    worker = estimate.held.worker(estimate.step, workers)
+    held, step = estimate.held, estimate.step
     rows = {
-        f"a learner, one of {learners}": learner,
-        "the first, reading the weights": estimate.held.first(estimate.step, learners),
-        f"a rollout worker, one of {workers}": worker,
-        "all on one machine": learners * learner + workers * worker,
+        f"a learner, one of {learners}": held.learner(step, learners),
+        "the first, reading the weights": held.first(step, learners),
+        f"a rollout worker, one of {workers}": held.worker(step, workers),
+        "all on one machine": held.together(step, learners, workers),
     }
     said = "cluster  estimated, not tried: all else here is of one process that learns and samples"
     return [said, *_table(rows, size)]
+
+
+def together(whole: int, room: int) -> list[str]:
+    """Whether all processes of a cluster that is this machine have room on it."""
+    fit = "they fit" if whole <= room else "they do NOT fit: lower runtime.rollouts or runtime.learners"
+    return [f"cluster  {size(whole)} for all of it on this machine, {size(room)} there: {fit}"]
 
 
 def disk(most: int, each: int, free: int, place: Path) -> list[str]:

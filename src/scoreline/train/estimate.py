@@ -131,6 +131,10 @@ class Held:
         flying = min(step.in_flight, -(-step.rows // workers))
         return _slack(self.program + self.policy.weights + sum(self._sampling(step, flying).values()))
 
+    def together(self, step: Largest, ranks: int, workers: int) -> int:
+        """Bytes of so many learners and rollout workers on one machine, at all their peaks."""
+        return ranks * self.learner(step, ranks) + workers * self.worker(step, workers)
+
     def _learning(self, step: Largest) -> dict[str, int]:
         models = [model for model in (self.policy, self.critic) if model is not None]
         return {
