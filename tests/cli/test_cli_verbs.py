@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +139,27 @@ def test_a_signal_ends_training_with_its_code(recipe: Path, tmp_path: Path, name
     assert "after step 1; a checkpoint is in" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "stopped" / "checkpoints" / "step-000001" / "hf").is_dir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no POSIX signals")
+def test_sigterm_before_the_first_step_ends_at_once(recipe: Path, tmp_path: Path) -> None:
+    """While answers are evaluated. The process of the reward function ends too."""
+    (tmp_path / "stop.py").write_text(
+        "import os, signal\n"
+        "def stop(completions):\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "    os.kill(os.getppid(), signal.SIGTERM)\n"
+        "    return [0.0 for _ in completions]\n"
+    )
+    reward = f'reward=["{(tmp_path / "stop.py").as_posix()}:stop"]'
+    changes = (reward, f"folder={tmp_path.as_posix()}", "eval.before=true", "eval.prompts=4", "name=stopped")
+    command = [sys.executable, "-m", "scoreline", "train", str(recipe), *changes]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM outside of a step" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_sft_makes_a_model_that_answers(scoreline: Scoreline, recipe: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from scoreline.config.held import held
 from scoreline.config.hosts import Host
 from scoreline.config.room import check_memory
 from scoreline.config.run import Run, SftRun
-from scoreline.config.session import Session
+from scoreline.config.session import Session, sigterm_ends
 from scoreline.environments.examples import load_examples
 from scoreline.errors import CheckpointError, ConfigError, GangLostError
 from scoreline.models.adapters import is_adapter
@@ -63,7 +63,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     check_memory(run)
     check_disk(run)
     budget = Budget(run.runtime.max_restarts, run.runtime.timeout) if isinstance(run.runtime, Ray) else Budget(0)
-    with held(folder), hosting(run, folder, budget) as host:
+    with held(folder), hosting(run, folder, budget) as host, sigterm_ends():  # after Ray, which sets one of its own
         while True:
             try:
                 with opened(run, folder, host, resume=resume) as session:

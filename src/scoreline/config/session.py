@@ -224,6 +224,26 @@ def stop_signals(say: Callable[[str], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """Where no step can be finished first, before and after the training, SIGTERM ends the run as Ctrl-C does: at once,
+    and its processes with it.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise stopped(number, "outside of a step.", "--resume goes on where there is a checkpoint.")
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def interrupted(number: int, folder: Path, step: int) -> Interrupted:
     """The end that a signal asked for."""
     return stopped(number, f"after step {step}; a checkpoint is in {folder}.", "--resume goes on.")
