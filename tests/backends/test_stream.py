@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scoreline.backends.stream import LOST, Streamed, columns, place
 from scoreline.backends.transfer import GLOO, NCCL, Seat, Source, described
-from scoreline.backends.vllm import Vllm, VllmEngine
+from scoreline.backends.vllm import Serving, Vllm, VllmEngine
 from scoreline.models.adapters import Lora, attach
 from scoreline.models.policy import Policy
 from scoreline.objectives.zoo import grpo
@@ -110,7 +110,7 @@ def beside(what: Any, *told: Any) -> BaseProcess:
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmEngine]:
     settings = Vllm(context=64, memory=0.002, rows=8, eager=True)
-    made = VllmEngine(policy(0), settings, SAMPLED, [request.prompt_ids for request in ASKED], GLOO)
+    made = VllmEngine(policy(0), settings, SAMPLED, [request.prompt_ids for request in ASKED], Serving(GLOO))
     yield made
     made.close()
 
@@ -122,7 +122,7 @@ def inside(engine: VllmEngine) -> dict[str, Tensor]:
 
 def same(engine: VllmEngine, actor: Policy) -> None:
     """What vLLM has now is what a reload of this policy leaves, to the bit, and it samples the same."""
-    streamed, answers, version = inside(engine), engine.generate(ASKED, SAMPLED), engine.version
+    streamed, answers, version = inside(engine), engine.generate(ASKED, SAMPLED), engine.flight.version
     before, engine.policy = engine.policy, actor
     engine.load(version)
     whole = inside(engine)
@@ -192,7 +192,7 @@ def test_a_sender_that_never_comes(engine: VllmEngine) -> None:
 def test_bf16_travels_as_bf16() -> None:
     first = seat(precision="bf16")
     settings = Vllm(context=64, memory=0.002, rows=8, eager=True, dtype="bf16")
-    made = VllmEngine(policy(0), settings, SAMPLED, [ASKED[0].prompt_ids], GLOO)
+    made = VllmEngine(policy(0), settings, SAMPLED, [ASKED[0].prompt_ids], Serving(GLOO))
     process = beside(send, first, [1])
     made.receive(1, first.at(1))
     streamed, made.policy = inside(made), policy(1)
