@@ -152,7 +152,11 @@ def make_rank(run: Run, objective: Objective, ranks: Ranks, learners: int = 1) -
 
 
 def make_worker(
-    run: Run, questions: Sequence[Ids], serving: Serving, learners: int = 0, rollouts: int = 1
+    run: Run,
+    questions: Sequence[Ids],
+    serving: Serving = Serving(),
+    learners: int = 0,
+    rollouts: int = 1,  # noqa: B008
 ) -> tuple[Policy, LocalEngine | VllmEngine]:
     """The engine of a rollout worker, in its own process, and the policy whose weights it samples with; `serving` is
     for vLLM. Its node has so many learners, and workers, itself one of them.
