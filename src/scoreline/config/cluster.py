@@ -154,9 +154,9 @@ def make_rank(run: Run, objective: Objective, ranks: Ranks, learners: int = 1) -
 def make_worker(
     run: Run,
     questions: Sequence[Ids],
-    serving: Serving = Serving(),
+    serving: Serving = Serving(),  # noqa: B008 - frozen
     learners: int = 0,
-    rollouts: int = 1,  # noqa: B008
+    rollouts: int = 1,
 ) -> tuple[Policy, LocalEngine | VllmEngine]:
     """The engine of a rollout worker, in its own process, and the policy whose weights it samples with; `serving` is
     for vLLM. Its node has so many learners, and workers, itself one of them.
