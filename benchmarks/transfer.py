@@ -36,7 +36,7 @@ def main() -> None:
     engine = Vllm(dtype=told.dtype, context=64, memory=0.005, rows=8, eager=True)
     run = Run(model=Model(path=told.model, device="cpu"), engine=engine, runtime=runtime, reward=(RewardSpec("boxed"),))
     run = replace(run, sampling=replace(run.sampling, max_completion_length=16))
-    with tempfile.TemporaryDirectory() as folder, hosting(run, Path(folder), Budget(0)) as host:
+    with tempfile.TemporaryDirectory() as folder, hosting(run, Path(folder), Budget(0), print) as host:
         here = host()
         try:
             question = here.policy.text.encode(Prompt("bench", ({"role": "user", "content": "What is 2 + 3?"},)))

@@ -171,9 +171,10 @@ def test_learners_that_are_always_too_slow_end_the_run(
 
     monkeypatch.setattr(launch, "hosting", hosting)
     monkeypatch.setattr(launch, "opened", attempt)
-    told = pytest.warns(UserWarning, match="all learners start again")
-    with told, pytest.raises(ClusterError, match=r"11 within 11 h; the last one: A learner says nothing"):
-        launch.train(Run(folder=str(tmp_path), runtime=Ray(timeout=1800.0)))
+    run = Run(folder=str(tmp_path), runtime=Ray(timeout=1800.0))
+    with pytest.raises(ClusterError, match=r"11 within 11 h; the last one: A learner says nothing"):
+        launch.train(run)
+    assert (tmp_path / run.name / launch.LOG).read_text(encoding="utf-8").count("all learners start again") == 10
 
 
 def test_a_learner_may_load_longer_than_compute(cluster: Cluster) -> None:

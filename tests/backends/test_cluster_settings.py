@@ -347,3 +347,11 @@ def test_recipes_are_laid_over_others() -> None:
     one = load(Run, [RECIPES / "gpu/grpo_steps.toml", RECIPES / "cluster/one_node.toml"])
     assert isinstance(one.runtime, Ray)
     assert one.runtime.learners + one.runtime.rollouts == 8
+
+
+def test_what_is_started_is_counted() -> None:
+    assert Ray().counted() == "1 learner, 1 rollout worker on a cluster of this machine"
+    assert Ray(learners=2, rollouts=3, scorers=1, address="auto").counted() == (
+        "2 learners, 3 rollout workers, 1 scorer on the cluster that runs here"
+    )
+    assert Ray(address="10.0.0.1:6379").counted().endswith("on the cluster at 10.0.0.1:6379")

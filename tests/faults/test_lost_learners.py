@@ -15,13 +15,13 @@ import psutil
 import pytest
 
 from scoreline.backends.runtime import Ray
-from scoreline.config import launch
+from scoreline.config import cluster, launch
 from scoreline.config.build import assemble
 from scoreline.config.hosts import Here, Host
 from scoreline.config.run import Run, completed
 from scoreline.config.session import Interrupted
 from scoreline.environments.rewards import RewardSpec
-from scoreline.errors import GangLostError, RewardError
+from scoreline.errors import ClusterError, GangLostError, RewardError
 from scoreline.train.learner import LocalLearner
 from tests import parts
 from tests.faults import victim
@@ -79,8 +79,8 @@ def test_a_start_over_an_old_run_is_one_though_a_learner_dies(run: Run, monkeypa
         yield host
 
     monkeypatch.setattr(launch, "hosting", hosting)
-    with pytest.warns(UserWarning, match="start again from the beginning"):
-        launch.train(replace(run, runtime=Ray(), train=replace(run.train, steps=2)), overwrite=True)
+    launch.train(replace(run, runtime=Ray(), train=replace(run.train, steps=2)), overwrite=True)
+    assert "warning: all learners start again from the beginning" in (folder / launch.LOG).read_text(encoding="utf-8")
     assert "step-000006" in starts[0] == starts[1]
     assert [path.name for path in (folder / "checkpoints").glob("step-*")] == ["step-000002"]
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()] == [1, 2]
@@ -126,3 +126,20 @@ def rewarding(folder: Path, column: str = "answer") -> RewardSpec:
     file = folder / f"asks_for_{column}.py"
     file.write_text(f"def score(completions, {column}):\n    return [1.0 for _ in completions]\n")
     return RewardSpec(f"{file}:score")
+
+
+def test_a_cluster_that_never_came_does_not_take_the_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a start that failed has said is not a run that a second start could overwrite."""
+
+    @contextmanager
+    def absent(settings: Ray) -> Iterator[Any]:
+        raise ClusterError("Nothing answers.")
+        yield
+
+    monkeypatch.setattr(cluster, "connected", absent)
+    asked = replace(run, runtime=Ray())
+    for _ in range(2):
+        with pytest.raises(ClusterError, match="Nothing answers"):
+            launch.train(asked)
+    said = (Path(run.folder) / run.name / launch.LOG).read_text(encoding="utf-8")
+    assert said.count("starting 1 learner, 1 rollout worker") == 2

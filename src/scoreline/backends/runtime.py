@@ -84,6 +84,13 @@ class Ray:
         if not 0 < self.timeout < float("inf"):
             raise ConfigError("runtime.timeout is a time.", got=self.timeout, accepted="seconds, above 0")
 
+    def counted(self) -> str:
+        """`2 learners, 1 rollout worker on a cluster of this machine`."""
+        roles = {"learner": self.learners, "rollout worker": self.rollouts, "scorer": self.scorers}
+        told = ", ".join(f"{n} {role}{'s' * (n > 1)}" for role, n in roles.items() if n)
+        named = {None: "a cluster of this machine", "auto": "the cluster that runs here"}
+        return f"{told} on {named.get(self.address, f'the cluster at {self.address}')}"
+
     @property
     def correction(self) -> TruncatedImportance | None:
         """What weighs the answers: nothing where none is stale."""

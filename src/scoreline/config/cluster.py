@@ -41,11 +41,12 @@ from scoreline.types import Request
 
 
 @contextmanager
-def hosting(run: Run, folder: Path, budget: Budget) -> Iterator[Callable[[], Host]]:
+def hosting(run: Run, folder: Path, budget: Budget, say: Callable[[str], None]) -> Iterator[Callable[[], Host]]:
     """What loads the run's models, as often as it must; a cluster that the run started ends with it."""
     objective = completed(run)
     if isinstance(run.runtime, Ray):
         settings = run.runtime
+        say(f"starting {settings.counted()} ...")
         with connected(settings) as ray:
             yield lambda: OnCluster(run, objective, ray, settings, folder, budget)
     else:

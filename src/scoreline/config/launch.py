@@ -7,7 +7,6 @@ import platform
 import re
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -49,6 +48,7 @@ from scoreline.train.schedule import Progress, first_progress
 from scoreline.train.sft import finetune as finetuning
 from scoreline.types import Prompt, Request
 
+LOG = "log.txt"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
@@ -63,36 +63,37 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False) -> Path:
     check_memory(run)
     check_disk(run)
     budget = Budget(run.runtime.max_restarts, run.runtime.timeout) if isinstance(run.runtime, Ray) else Budget(0)
-    with held(folder), hosting(run, folder, budget) as host, sigterm_ends():  # after Ray, which sets one of its own
+    console = Console(log=folder / LOG, samples_every=run.watch.samples_every)
+    hosted = hosting(run, folder, budget, console.message)
+    with held(folder), console.warnings(), hosted as host, sigterm_ends():  # after Ray, which sets one of its own
         while True:
             try:
-                with opened(run, folder, host, resume=resume) as session:
+                with opened(run, folder, console, host, resume=resume) as session:
                     resume = True  # what the folder holds is of this run now
                     session.go()
                 return folder
             except GangLostError as error:
                 budget.spend(str(error))
                 where = "newest checkpoint" if resume else "beginning"
-                warnings.warn(f"all learners start again from the {where}: {error}", stacklevel=2)
+                console.warning(f"all learners start again from the {where}: {error}")
 
 
 @contextmanager
-def opened(run: Run, folder: Path, host: Callable[[], Host], *, resume: bool) -> Iterator[Session]:
+def opened(run: Run, folder: Path, console: Console, host: Callable[[], Host], *, resume: bool) -> Iterator[Session]:
     """A session that can go. All processes of its parts end with it."""
     started = time.monotonic()
     torch.manual_seed(run.seed)  # sampling has streams of its own; this is for whatever else draws, as a new head does
     with closing(assemble(run, host(), folder / "judged")) as built:
-        session = open_session(run, folder, built, started, resume=resume)
+        session = open_session(run, folder, console, built, started, resume=resume)
         busy = machine_is_busy()
         if busy is not None:
-            session.console.warning(busy)
+            console.warning(busy)
         with session.failure_noted(), memory_told():
             yield session
 
 
-def open_session(run: Run, folder: Path, built: Built, started: float, *, resume: bool) -> Session:
+def open_session(run: Run, folder: Path, console: Console, built: Built, started: float, *, resume: bool) -> Session:
     """A session at step 0, or where the newest whole checkpoint left off."""
-    console = Console(log=folder / "log.txt", samples_every=run.watch.samples_every)
     record = Record(
         folder, every=run.watch.completions_every, answers=run.watch.completions_saved, pieces=built.policy.text.pieces
     )
@@ -132,7 +133,7 @@ def claim(root: str, name: str, *, resume: bool, overwrite: bool) -> Path:
             todo="set name='my-run'; the folder around it is `folder`.",
         )
     path = Path(root) / name
-    if path.exists() and any(file.name != WORKERS for file in path.iterdir()) and not (resume or overwrite):
+    if path.exists() and any(file.name not in (WORKERS, LOG) for file in path.iterdir()) and not (resume or overwrite):
         raise ConfigError(
             "A run of this name exists.",
             got=str(path),
@@ -158,7 +159,7 @@ def imitate(run: SftRun, folder: Path) -> None:
     policy = load_policy(run.model, seed=run.seed)
     examples = load_examples(run.data)
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
-    console, record = Console(log=folder / "log.txt"), Record(folder)
+    console, record = Console(log=folder / LOG), Record(folder)
     record.rewind(-1)
     record.environment(describe_environment(run.model.device))
     with console.progress("fine-tuning", run.sft.steps_for(len(examples))) as advance:

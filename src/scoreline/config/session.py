@@ -56,7 +56,7 @@ class Session:
             self.evaluate(0, "before training")
         plan, say = self.run.train, self.console.message
         showing = self.console.training(plan.steps, done=self.progress.step, max_tokens=plan.max_tokens)
-        with self.console.warnings(), stop_signals(say) as told, showing as show:
+        with stop_signals(say) as told, showing as show:
             try:
                 for event in timed(self.events()):
                     self.progress = Progress(**event.state)
