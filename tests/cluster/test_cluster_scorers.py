@@ -91,13 +91,14 @@ def test_a_reward_that_raises_there_is_told_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("function", ["mine.py:slow", "mine:slow"])
 def test_a_scorer_that_was_started_elsewhere_finds_the_rewards(
-    tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    """A file of this folder, in a process of a cluster that was there before."""
+    """A file of this folder, or a module, in a process of a cluster that was there before."""
     rewarded(tmp_path, "slow")
     monkeypatch.chdir(tmp_path)
-    more = ('reward=[{function = "mine.py:slow"}]', "data.held_out=0", "train.steps=1", "runtime.scorers=1")
+    more = (f'reward=[{{function = "{function}"}}]', "data.held_out=0", "train.steps=1", "runtime.scorers=1")
     run = train(small(tmp_path, "run", *more, f"runtime.address={cluster}"))
     assert len(metrics(run)) == 1
 
