@@ -12,9 +12,9 @@ import torch
 from scoreline.backends.runtime import Ray
 from scoreline.backends.vllm import Vllm
 from scoreline.config.cluster import make_probe, make_scores, rooted, threads
-from scoreline.config.run import Eval, Run
+from scoreline.config.run import Eval, Judge, Run
 from scoreline.environments.rewards import RewardSpec
-from scoreline.errors import EngineError
+from scoreline.errors import EngineError, ModelError
 from scoreline.models.judges import make_judge
 from scoreline.models.policy import Model
 from scoreline.objectives.zoo import grpo
@@ -49,6 +49,19 @@ def test_rewards_are_found_from_another_folder(tmp_path: Path, monkeypatch: pyte
         reward = scorer.score([Prompt("q", "")], ["1"], [(5,)])[0]
     assert reward.parts["halves"] == 0.5
     assert set(reward.parts) == {"halves", "first"}
+
+
+def test_a_scorer_loads_no_judge_of_the_evaluation(tmp_path: Path) -> None:
+    """Neither is a model, so whoever loads one is told."""
+    for name in ("named", "own"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    other, own = RewardSpec(str(tmp_path / "named")), Judge(path=str(tmp_path / "own"))
+    run = Run(reward=(RewardSpec(quarter),), eval=Eval(reward=(other, RewardSpec("judge"))), judge=own)
+    with make_scores(run) as scorer:
+        assert scorer.score([Prompt("q", "")], ["1"], [(5,)])[0].total == 0.25
+    with pytest.raises(ModelError):
+        make_scores(replace(run, reward=(RewardSpec("judge"),)))
 
 
 def test_threads_where_the_system_does_not_say_which_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,9 +168,10 @@ def make_worker(
 
 
 def make_scores(run: Run) -> Scorer:
-    """The training's reward functions and judges, in a process of their own."""
-    judges = load_jury(replace(run, model=replace(run.model, device="cpu")), None).functions()
-    return Scorer(run.reward, judges=judges, steps=run.step_reward, none=run.steps.none)
+    """The training's reward functions and judges, in a process of their own; evaluations are scored elsewhere."""
+    judge = run.judge if OWN in named((*run.reward, *run.step_reward)) else None
+    alone = replace(run, model=replace(run.model, device="cpu"), eval=replace(run.eval, reward=()), judge=judge)
+    return Scorer(run.reward, judges=load_jury(alone, None).functions(), steps=run.step_reward, none=run.steps.none)
 
 
 def make_probe(run: Run, learner: Learner, questions: Sequence[Ids], *, streamed: bool) -> Probe:
