@@ -99,7 +99,6 @@ def test_a_reward_function_that_fails(tmp_path: Path) -> None:
     assert sick.change.endswith("--resume.")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_duplicate_and_leaked_prompts(tmp_path: Path) -> None:
     """The held-out questions stand in the training file: some word for word, some with other spaces."""
     held = [(f"{a}+{a + 1}+2=", str(2 * a + 3)) for a in range(10)]
@@ -107,10 +106,11 @@ def test_duplicate_and_leaked_prompts(tmp_path: Path) -> None:
     other = [(f"{a}+9+{a}=", str(2 * a + 9)) for a in range(20)]
     source = rows(tmp_path / "train.jsonl", [*held[:4], *spaced, *other, *other[:8]])
     held_out = rows(tmp_path / "test.jsonl", held)
-    with pytest.warns(UserWarning, match="4 training prompts stand in the held-out source too"):
-        made = trained(
-            tmp_path, f"data.source={source}", f"data.held_out_source={held_out}", "data.held_out=none", "train.steps=1"
-        )
+    made = trained(
+        tmp_path, f"data.source={source}", f"data.held_out_source={held_out}", "data.held_out=none", "train.steps=1"
+    )
+    log = (made / "log.txt").read_text(encoding="utf-8")
+    assert "warning: 4 training prompts stand in the held-out source too" in log
     said = found(made)
     assert said["leaked-prompts"].severity == "alarm"
     assert said["leaked-prompts"].evidence[0].startswith("6 of 10 held-out questions")
