@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 
 from scoreline.errors import DataError, ModelError
 from scoreline.models.loading import load_causal_lm, load_tokenizer
-from scoreline.models.text import Text
+from scoreline.models.text import NAMED, Text
 from scoreline.types import Prompt
 from tests.vocabularies import BROKEN, EOS, MARK, WORDS, byte_fallback, byte_level, tokens
 
@@ -140,6 +140,15 @@ def test_unknown_characters_are_warned_of(characters: Characters) -> None:
     with warnings.catch_warnings(action="error"):
         text.encode(SUM)
         text.encode(Prompt("train:3", "3\N{MULTIPLICATION SIGN}8=24"))  # it was said of this prompt
+
+
+def test_not_every_prompt_of_a_file_is_warned_of(characters: Characters) -> None:
+    text = Text(characters(eos_token="<eos>"))
+    prompts = [Prompt(f"train:{row}", "3\N{MULTIPLICATION SIGN}8=") for row in range(9)]
+    with pytest.warns(UserWarning, match="characters that the tokenizer does not know") as told:
+        list(map(text.encode, prompts))
+    assert [str(one.message).split()[1] for one in told] == [f"train:{row}" for row in range(NAMED)]
+    assert [str(one.message).endswith("Further such prompts are not named.") for one in told] == [False] * 4 + [True]
 
 
 BYTES, FALLBACK = Text(byte_level()), Text(byte_fallback())

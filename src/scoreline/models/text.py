@@ -14,6 +14,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from scoreline.errors import DataError, ModelError
 from scoreline.types import Message, Prompt
 
+NAMED = 5
+"""Prompts with unknown characters that are named."""
 TURN_END = "<|im_end|>"
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}END\n{% endfor %}"
@@ -169,14 +171,16 @@ class Text:
         return tuple(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     def _warn_unknown(self, prompt: Prompt, ids: tuple[int, ...]) -> None:
-        """Once of each prompt: judges read it again with every answer to it."""
-        if self.tokenizer.unk_token_id in ids and prompt.id not in self._unknown:
-            self._unknown.add(prompt.id)
-            warnings.warn(
-                f"Prompt {prompt.id} has characters that the tokenizer does not know ({prompt.content!r}); "
-                "the model cannot see them.",
-                stacklevel=3,
-            )
+        """Once of each prompt: judges read it again with every answer to it. A whole file of them is not listed."""
+        if self.tokenizer.unk_token_id not in ids or prompt.id in self._unknown or len(self._unknown) == NAMED:
+            return
+        self._unknown.add(prompt.id)
+        last = len(self._unknown) == NAMED
+        warnings.warn(
+            f"Prompt {prompt.id} has characters that the tokenizer does not know ({prompt.content!r}); "
+            f"the model cannot see them.{' Further such prompts are not named.' if last else ''}",
+            stacklevel=3,
+        )
 
 
 def shared(left: str, right: str) -> int:
