@@ -64,7 +64,8 @@ def test_what_is_refused_of_a_cluster(tmp_path: Path) -> None:
     script += '"$PYTHON" -m http.server --bind 127.0.0.1 6700 > /dev/null 2>&1 &\n'
     script += ASK.format(name="other").replace("6500", "6700")
     done = on_island(script, FOLDER=str(tmp_path), FIRST="2")
-    assert done.stdout.split() == ["many", "2", "wrong", "2", "none", "2", "other", "2"], done.stderr
+    begun = "starting 9 learners, 1 rollout worker on the cluster at 127.0.0.1:6500 ..."
+    assert done.stdout.splitlines() == [begun, "many 2", "wrong 2", "none 2", "other 2"], done.stderr
     many, wrong, none, other = ((tmp_path / name).read_text() for name in ("many", "wrong", "none", "other"))
     assert "fewer CPUs than the run needs" in many
     assert "10 for runtime.learners=9, runtime.rollouts=1" in many
