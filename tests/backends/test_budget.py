@@ -23,6 +23,7 @@ from scoreline.backends.transfer import WholeTensors
 from scoreline.config import launch
 from scoreline.config.run import Run
 from scoreline.errors import ClusterError, GangLostError, ModelError
+from scoreline.reports.console import LOG
 from scoreline.types import Prompt, Reward
 
 SETTING = Setting("process", "cpu", torch.get_num_threads(), 0, "nowhere")
@@ -174,7 +175,7 @@ def test_learners_that_are_always_too_slow_end_the_run(
     run = Run(folder=str(tmp_path), runtime=Ray(timeout=1800.0))
     with pytest.raises(ClusterError, match=r"11 within 11 h; the last one: A learner says nothing"):
         launch.train(run)
-    assert (tmp_path / run.name / launch.LOG).read_text(encoding="utf-8").count("all learners start again") == 10
+    assert (tmp_path / run.name / LOG).read_text(encoding="utf-8").count("all learners start again") == 10
 
 
 def test_a_learner_may_load_longer_than_compute(cluster: Cluster) -> None:

@@ -22,6 +22,7 @@ from scoreline.config.run import Run, completed
 from scoreline.config.session import Interrupted
 from scoreline.environments.rewards import RewardSpec
 from scoreline.errors import ClusterError, GangLostError, RewardError
+from scoreline.reports.console import LOG
 from scoreline.train.learner import LocalLearner
 from tests import parts
 from tests.faults import victim
@@ -80,7 +81,7 @@ def test_a_start_over_an_old_run_is_one_though_a_learner_dies(run: Run, monkeypa
 
     monkeypatch.setattr(launch, "hosting", hosting)
     launch.train(replace(run, runtime=Ray(), train=replace(run.train, steps=2)), overwrite=True)
-    assert "warning: all learners start again from the beginning" in (folder / launch.LOG).read_text(encoding="utf-8")
+    assert "warning: all learners start again from the beginning" in (folder / LOG).read_text(encoding="utf-8")
     assert "step-000006" in starts[0] == starts[1]
     assert [path.name for path in (folder / "checkpoints").glob("step-*")] == ["step-000002"]
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()] == [1, 2]
@@ -141,5 +142,5 @@ def test_a_cluster_that_never_came_does_not_take_the_name(run: Run, monkeypatch:
     for _ in range(2):
         with pytest.raises(ClusterError, match="Nothing answers"):
             launch.train(asked)
-    said = (Path(run.folder) / run.name / launch.LOG).read_text(encoding="utf-8")
+    said = (Path(run.folder) / run.name / LOG).read_text(encoding="utf-8")
     assert said.count("starting 1 learner, 1 rollout worker") == 2

@@ -18,7 +18,7 @@ from scoreline.errors import ConfigError
 from scoreline.models.judges import start_judge
 from scoreline.models.policy import Model, recompute_activations
 from scoreline.reports import jsonl
-from scoreline.reports.console import Console
+from scoreline.reports.console import LOG, Console
 from scoreline.reports.memory import peak_rss_mb
 from scoreline.reports.record import Record
 from scoreline.train.checkpoint import write_whole
@@ -60,7 +60,7 @@ def train_judge(run: JudgeRun, *, overwrite: bool = False) -> Path:
     learner.check([*rows, *held_out])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.resolved.toml").write_text(dump(run), encoding="utf-8")
-    console, record = Console(log=folder / "log.txt"), Record(folder)
+    console, record = Console(log=folder / LOG), Record(folder)
     record.rewind(-1)
     record.environment(describe_environment(run.model.device))
     console.message(described(run, rows, held_out))

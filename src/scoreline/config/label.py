@@ -27,7 +27,7 @@ from scoreline.environments.steps import Splitter
 from scoreline.errors import CheckpointError, ConfigError, DataError
 from scoreline.models.policy import Model, Policy, load_policy
 from scoreline.reports import jsonl
-from scoreline.reports.console import Console
+from scoreline.reports.console import LOG, Console
 from scoreline.rollout.collect import LABEL, Encoded, Sampler, order
 from scoreline.rollout.continuations import Estimate, Shepherd
 from scoreline.rollout.engine import Engine, Sampling
@@ -100,7 +100,7 @@ def label(run: LabelRun, *, resume: bool = False, overwrite: bool = False) -> Pa
     tally = begun(run, folder) if resume else Tally()
     with teaching(run) as (teacher, asked):
         prepare(run, folder, tally)
-        console = Console(log=folder / "log.txt")
+        console = Console(log=folder / LOG)
         try:
             tally = go(run, folder, console, teacher, asked, tally)
         except KeyboardInterrupt:

@@ -36,7 +36,7 @@ from scoreline.models.load import machine_is_busy
 from scoreline.models.memory import memory_told
 from scoreline.models.policy import Model, load_policy
 from scoreline.objectives.explain import FORMULA, explain
-from scoreline.reports.console import Console
+from scoreline.reports.console import LOG, Console
 from scoreline.reports.doctor import Doctor
 from scoreline.reports.history import read_history
 from scoreline.reports.record import Record
@@ -48,7 +48,6 @@ from scoreline.train.schedule import Progress, first_progress
 from scoreline.train.sft import finetune as finetuning
 from scoreline.types import Prompt, Request
 
-LOG = "log.txt"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 

@@ -25,6 +25,9 @@ from scoreline.types import Metrics, Report, Rollout
 if TYPE_CHECKING:
     from scoreline.train.evaluate import Evaluation, Interval
 
+LOG = "log.txt"
+"""The file of a run's folder that repeats every line."""
+
 _COLUMNS = {
     "reward": "reward",
     "step_reward": "step reward",
